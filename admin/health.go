@@ -1,0 +1,138 @@
+package admin
+
+import (
+	"net/http"
+)
+
+// The health paths: 200 or 503, from what is known already, for GET and HEAD. ?cluster= narrows the
+// question to one cluster.
+//
+//	/livez    the process runs and answers
+//	/readyz   new clients are taken, and some cluster can serve them
+//	/primary  there is a primary (all clusters, unless one is named)
+//	/replica  there is a standby that takes reads (same)
+//	/health   everything at once; 200 while every cluster has a primary
+func (s *Server) routeHealth(mux *http.ServeMux) {
+	mux.HandleFunc("GET /livez", s.live)
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.HandleFunc("GET /primary", s.primary)
+	mux.HandleFunc("GET /replica", s.replica)
+	mux.HandleFunc("GET /health", s.health)
+}
+
+type healthAnswer struct {
+	Status   string    `json:"status"`
+	Why      string    `json:"why,omitempty"`
+	Version  string    `json:"version,omitempty"`
+	Clusters []Cluster `json:"clusters,omitempty"`
+	Nodes    []string  `json:"nodes,omitempty"`
+}
+
+func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, healthAnswer{Status: "ok", Version: s.parts.Version})
+}
+
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.parts.Ready != nil {
+		if why := s.parts.Ready(); why != "" {
+			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "not ready", Why: why})
+			return
+		}
+	}
+	clusters, ok := s.asked(w, r)
+	if !ok {
+		return
+	}
+	// One cluster that can serve is enough: the clients of the others would only be sent to another
+	// member that sees the same.
+	for _, c := range clusters {
+		if c.Primary != 0 || len(c.Backends) > 0 {
+			writeJSON(w, http.StatusOK, healthAnswer{Status: "ready"})
+			return
+		}
+	}
+	writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "not ready", Why: "no cluster has a node that takes queries"})
+}
+
+func (s *Server) primary(w http.ResponseWriter, r *http.Request) {
+	clusters, ok := s.asked(w, r)
+	if !ok {
+		return
+	}
+	answer := healthAnswer{Status: "ok"}
+	for _, c := range clusters {
+		if c.Primary == 0 {
+			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: StateNoPrimary, Why: c.Name + ": " + c.Why})
+			return
+		}
+		for _, n := range c.Nodes {
+			if n.ID == c.Primary {
+				answer.Nodes = append(answer.Nodes, n.Address())
+			}
+		}
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) replica(w http.ResponseWriter, r *http.Request) {
+	clusters, ok := s.asked(w, r)
+	if !ok {
+		return
+	}
+	answer := healthAnswer{Status: "ok"}
+	for _, c := range clusters {
+		found := false
+		for _, n := range c.Nodes {
+			if n.Role == "standby" && n.InRotation {
+				answer.Nodes = append(answer.Nodes, n.Address())
+				found = true
+			}
+		}
+		if !found {
+			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "no standby", Why: c.Name + ": no standby takes reads"})
+			return
+		}
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	clusters, ok := s.asked(w, r)
+	if !ok {
+		return
+	}
+	answer, code := healthAnswer{Status: StateNormal, Version: s.parts.Version, Clusters: clusters}, http.StatusOK
+	for _, c := range clusters {
+		switch {
+		case c.State == StateNormal || answer.Status == StateNoPrimary:
+			continue
+		case c.State == StateNoPrimary:
+			code = http.StatusServiceUnavailable
+		}
+		answer.Status, answer.Why = c.State, c.Name+": "+c.Why
+	}
+	writeJSON(w, code, answer)
+}
+
+// asked are the clusters that a health request is about: the named one, or all. When it is false
+// the answer has been written.
+func (s *Server) asked(w http.ResponseWriter, r *http.Request) ([]Cluster, bool) {
+	names := s.parts.Observer.Clusters()
+	if name := r.URL.Query().Get("cluster"); name != "" {
+		names = []string{name}
+	}
+	clusters := make([]Cluster, 0, len(names))
+	for _, name := range names {
+		c, err := s.cluster(name)
+		if err != nil {
+			writeJSON(w, status(err), failure{err.Error()})
+			return nil, false
+		}
+		clusters = append(clusters, c)
+	}
+	if len(clusters) == 0 {
+		writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: StateNoPrimary, Why: "no cluster is configured"})
+		return nil, false
+	}
+	return clusters, true
+}
