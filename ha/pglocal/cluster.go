@@ -100,7 +100,11 @@ func (c *Cluster) start(ctx context.Context) error {
 	if c.dir, err = c.owner.makeDir(c.opts.Dir); err != nil {
 		return err
 	}
-	if c.dog, err = startWatchdog(c.dir, c.opts.Keep); err != nil {
+	after := "remove"
+	if c.opts.Keep {
+		after = "keep"
+	}
+	if c.dog, err = startWatchdog(c.dir, after); err != nil {
 		return err
 	}
 	if c.opts.TLS {

@@ -35,11 +35,9 @@ for pid in $(pids "$1"); do kill -KILL "$pid"; done
 if [ "$2" = remove ]; then rm -rf "$1" || { sleep 1; rm -rf "$1"; }; fi
 `
 
-func startWatchdog(dir string, keep bool) (*watchdog, error) {
-	after := "remove"
-	if keep {
-		after = "keep"
-	}
+// startWatchdog guards the servers under dir; after is the script's word for what becomes of the
+// folder: "remove" or "keep".
+func startWatchdog(dir, after string) (*watchdog, error) {
 	cmd := exec.Command("/bin/sh", "-c", watchdogScript, "pglocal-watchdog", dir, after)
 	cmd.Dir, cmd.Env = "/", cleanEnv()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

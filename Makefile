@@ -1,0 +1,60 @@
+# The two that matter: `make demo` shows it, `make test` decides.
+
+BIN      = bin/cstproxy
+FUZZTIME = 60s
+PREFIX   = /usr/local
+DEMO     =
+BENCH    =
+VERSION  = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Unit tests run with the race detector; the end-to-end tests run the product's binary as it ships,
+# and the tests of what the allocator or the clock say are meaningless under it.
+TESTFLAGS = -timeout 25m
+
+.PHONY: demo build install deps test unit e2e soak lint fuzz bench-quick clean
+
+demo: ## a primary, two standbys, cstproxy on port 9999, until Ctrl-C
+	@scripts/install-deps demo
+	@$(MAKE) --no-print-directory build
+	@exec $(BIN) demo $(DEMO)
+
+build: ## bin/cstproxy
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/cstproxy
+
+install: build
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/cstproxy
+
+deps:
+	@scripts/install-deps test
+
+test: deps lint ## everything that decides
+	go test -race $(TESTFLAGS) $$(go list ./... | grep -v /cmd/cstproxy/e2e)
+	go test -count=1 $(TESTFLAGS) ./cmd/cstproxy/e2e
+
+unit: ## without the end-to-end tests
+	go test -race $(TESTFLAGS) $$(go list ./... | grep -v /cmd/cstproxy/e2e)
+
+e2e: deps
+	go test -count=1 -v $(TESTFLAGS) ./cmd/cstproxy/e2e
+
+soak: deps ## the long ones: minutes of load, 5,000 clients, gigabytes
+	CST_LONG=1 go test -count=1 -v -timeout 90m ./cmd/cstproxy/e2e
+
+lint:
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+		[ -z "$$bad" ] || { echo "gofmt these:"; echo "$$bad"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go test -count=1 -run '^TestLaw' ./cmd/cstproxy/law
+
+fuzz: ## FUZZTIME for each target
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+bench-quick: ## cstproxy, PgBouncer and a floor, interleaved; BENCH='-rounds 9'
+	@scripts/install-deps bench
+	@$(MAKE) --no-print-directory build
+	go run ./bench -cstproxy $(BIN) $(BENCH)
+
+clean:
+	rm -rf bin
+	go clean -testcache
