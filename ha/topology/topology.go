@@ -79,15 +79,15 @@ func (r Role) String() string {
 type Health int
 
 const (
-	HealthUnknown  Health = iota // not probed yet
-	Healthy                      // takes queries of its role
-	Down                         // probes fail
-	Lagging                      // behind a lag limit; returns by itself, with hysteresis
-	Foreign                      // another system identifier, or a timeline history that is no prefix of the primary's
-	Detached                     // taken out by an operator
-	Draining                     // leaving: running sessions finish, no new ones
-	Starting                     // answers with "the database system is starting up"
-	NotStreaming                 // a standby that replays but receives nothing for too long
+	HealthUnknown Health = iota // not probed yet
+	Healthy                     // takes queries of its role
+	Down                        // probes fail
+	Lagging                     // behind a lag limit; returns by itself, with hysteresis
+	Foreign                     // another system identifier, or a timeline history that is no prefix of the primary's
+	Detached                    // taken out by an operator
+	Draining                    // leaving: running sessions finish, no new ones
+	Starting                    // answers with "the database system is starting up"
+	NotStreaming                // a standby that replays but receives nothing for too long
 )
 
 var healthNames = [...]string{"unknown", "healthy", "down", "lagging", "foreign", "detached", "draining", "starting", "not streaming"}
