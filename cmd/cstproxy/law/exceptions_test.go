@@ -1,5 +1,7 @@
 package law
 
+import "testing"
+
 // exception allows one thing in one place. Why says what makes it harmless; the list stays short.
 type exception struct {
 	file, name, rule, why string
@@ -7,6 +9,14 @@ type exception struct {
 
 func exceptions() []exception {
 	return []exception{}
+}
+
+func TestLawOfExceptions(t *testing.T) {
+	for _, e := range exceptions() {
+		if e.file == "" || e.rule == "" || len(e.why) < 20 {
+			t.Errorf("exception %+v does not say where, what and why", e)
+		}
+	}
 }
 
 func excused(s *source, name, rule string) bool {

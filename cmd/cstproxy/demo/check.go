@@ -1,0 +1,168 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"time"
+)
+
+// tolerance is how far a standby's share of the reads may be from its weight's, in points of a
+// hundred.
+const tolerance = 3.0
+
+// check runs the story once and says of each promise whether it was kept. The error is nil only
+// when all were.
+func (d *Demo) check(ctx context.Context) error {
+	steps := []struct {
+		promise string
+		judge   func(context.Context) (string, error)
+	}{
+		{"reads spread over the standbys by their weights, the primary sees none", d.checkReads},
+		{"writes go to the primary, and a session sees its own", d.checkWrites},
+		{"killing a standby costs no query, and it comes back by itself", d.checkKill},
+	}
+	var errs []error
+	for _, s := range steps {
+		found, err := s.judge(ctx)
+		mark := "kept  "
+		if err != nil {
+			mark = "BROKEN"
+			errs = append(errs, fmt.Errorf("%s: %w", s.promise, err))
+		}
+		d.say("%s  %s: %s", mark, s.promise, found)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// run has clients work until enough reads or writes are counted, and returns what happened.
+func (d *Demo) run(ctx context.Context, clients []pace, enough func(tally) bool) (tally, error) {
+	before, _, _ := d.load.now()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { d.load.run(ctx, clients) })
+	for rest(ctx, 20*time.Millisecond) {
+		now, _, _ := d.load.now()
+		if t := now.since(before); enough(t) || t.Errors > 0 {
+			break
+		}
+	}
+	timeout := ctx.Err()
+	cancel()
+	wg.Wait()
+	now, _, last := d.load.now()
+	t := now.since(before)
+	if t.Errors > 0 {
+		return t, fmt.Errorf("%d failed, the last with: %w", t.Errors, last)
+	}
+	return t, timeout
+}
+
+func (d *Demo) checkReads(ctx context.Context) (string, error) {
+	t, err := d.run(ctx, make([]pace, 8), func(t tally) bool { return sum(t.Reads) >= 20000 })
+	if err != nil {
+		return t.String(), err
+	}
+	return t.String(), d.shares(t)
+}
+
+// shares judges the reads of a tally; the demo's standbys all have the same weight.
+func (d *Demo) shares(t tally) error {
+	if n := t.Reads[d.cluster.Primary().Name]; n > 0 {
+		return fmt.Errorf("the primary answered %d reads", n)
+	}
+	due := 100 / float64(len(d.cluster.Standbys()))
+	for _, s := range d.cluster.Standbys() {
+		share := 100 * float64(t.Reads[s.Name]) / float64(sum(t.Reads))
+		if math.Abs(share-due) > tolerance {
+			return fmt.Errorf("%s answered %.1f %% of the reads instead of %.1f %%", s.Name, share, due)
+		}
+	}
+	return nil
+}
+
+func (d *Demo) checkWrites(ctx context.Context) (string, error) {
+	const count = 1000
+	t, err := d.run(ctx, []pace{{write: true, id: 1}, {write: true, id: 2}}, func(t tally) bool { return sum(t.Writes) >= count })
+	if err != nil {
+		return t.String(), err
+	}
+	if n := t.Writes[d.cluster.Primary().Name]; n != sum(t.Writes) {
+		return t.String(), errors.New("a standby answered a write")
+	}
+	got, err := d.cluster.Primary().PsqlIn(ctx, database, "SELECT (SELECT sum(balance) FROM account) = (SELECT sum(amount) FROM transfer), count(*) >= 1000 FROM transfer")
+	if err == nil && got != "t\tt" {
+		err = fmt.Errorf("acknowledged writes are missing: %s", got)
+	}
+	return t.String(), err
+}
+
+// checkKill kills one standby in the middle of the reads and starts it again.
+func (d *Demo) checkKill(ctx context.Context) (string, error) {
+	victim := d.cluster.Standbys()[0]
+	var failed error
+	var back tally
+	done := make(chan struct{})
+	go func() { // the run below ends only after it
+		defer close(done)
+		failed = d.killAndReturn(ctx, &back)
+	}()
+	t, err := d.run(ctx, make([]pace, 8), func(t tally) bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	})
+	<-done
+	if err == nil {
+		err = failed
+	}
+	return fmt.Sprintf("%s; after its return %s answered %d", t, victim.Name, back.Reads[victim.Name]), err
+}
+
+func (d *Demo) killAndReturn(ctx context.Context, back *tally) error {
+	victim, n := d.cluster.Standbys()[0], len(d.cluster.Standbys())
+	if !rest(ctx, time.Second) {
+		return ctx.Err()
+	}
+	victim.Kill()
+	if err := d.proxy.AwaitBackends(ctx, n-1); err != nil {
+		return err
+	}
+	if err := victim.Start(ctx); err != nil {
+		return err
+	}
+	if err := d.proxy.AwaitBackends(ctx, n); err != nil {
+		return err
+	}
+	before, _, _ := d.load.now()
+	for tries := 0; tries < 100 && rest(ctx, 100*time.Millisecond); tries++ {
+		now, _, _ := d.load.now()
+		if *back = now.since(before); back.Reads[victim.Name] > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s got no read after its return", victim.Name)
+}
+
+func (t tally) String() string {
+	var parts []string
+	for _, name := range sortedKeys(t.Reads) {
+		parts = append(parts, fmt.Sprintf("%s %d reads", name, t.Reads[name]))
+	}
+	for _, name := range sortedKeys(t.Writes) {
+		if t.Writes[name] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d writes", name, t.Writes[name]))
+		}
+	}
+	return strings.Join(append(parts, fmt.Sprintf("%d errors", t.Errors)), ", ")
+}
