@@ -16,14 +16,46 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/cstproxy/cstproxy/admin"
+	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/proxy"
+	"github.com/cstproxy/cstproxy/proxy/auth"
+	"github.com/cstproxy/cstproxy/router"
 )
 
 // Config is everything that can be configured.
 type Config struct {
+	// Proxy has the sections [proxy], [[listen]] and [[pool]].
+	Proxy proxy.Config
+	// HBA has the sections [[hba]], in their order: the first that matches a client counts.
+	HBA []auth.Rule
+	// Routing has the sections [[routing.rule]].
+	Routing Routing
+	// HA has the sections [ha] and [[cluster]].
+	HA    ha.Config
 	Admin admin.Config
 
 	path    string
 	origins map[string]Origin
+}
+
+// Routing is the section [routing].
+type Routing struct {
+	// Rules decide for sessions and tables that match; the first one counts.
+	Rules []router.Rule `toml:"rule"`
+}
+
+// Validate says which rules cannot be obeyed.
+func (r Routing) Validate() error {
+	var errs []error
+	for i, rule := range r.Rules {
+		if _, err := router.CompileRules([]router.Rule{rule}); err != nil {
+			if cause := errors.Unwrap(err); cause != nil {
+				err = cause // without "rule 1", which counts within this one
+			}
+			errs = append(errs, fmt.Errorf("rule %d: %w", i+1, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // OriginKind says what kind of place a value comes from.
@@ -59,6 +91,9 @@ func (c *Config) Path() string { return c.path }
 // Default returns the configuration of an empty file.
 func Default() *Config {
 	return &Config{
+		Proxy:   proxy.DefaultConfig(),
+		HBA:     auth.DefaultRules(),
+		HA:      ha.DefaultConfig(),
 		Admin:   admin.DefaultConfig(),
 		origins: map[string]Origin{},
 	}
@@ -67,47 +102,110 @@ func Default() *Config {
 // mounts says which section of the file is which package's value.
 func (c *Config) mounts() []mount {
 	return []mount{
+		{path: "proxy", value: reflect.ValueOf(&c.Proxy).Elem()},
+		{path: "listen", value: reflect.ValueOf(&c.Proxy.Listeners).Elem()},
+		{path: "pool", value: reflect.ValueOf(&c.Proxy.Pools).Elem()},
+		{path: "routing", value: reflect.ValueOf(&c.Routing).Elem()},
+		{path: "hba", value: reflect.ValueOf(&c.HBA).Elem()},
+		{path: "ha", value: reflect.ValueOf(&c.HA).Elem(), hidden: []string{"cluster"}},
+		{path: "cluster", value: reflect.ValueOf(&c.HA.Clusters).Elem()},
 		{path: "admin", value: reflect.ValueOf(&c.Admin).Elem()},
 	}
 }
 
 // elementDefaults are what an element of an array of tables has before its keys are read.
 func elementDefaults() map[reflect.Type]reflect.Value {
-	return map[reflect.Type]reflect.Value{}
+	presets := map[reflect.Type]reflect.Value{}
+	for _, preset := range []any{
+		proxy.Listener{Mode: proxy.ListenAuto},
+		ha.DefaultCluster(),
+		ha.DefaultNode(),
+	} {
+		presets[reflect.TypeOf(preset)] = reflect.ValueOf(preset)
+	}
+	return presets
 }
 
 // Load reads the file at path and then the environment (as os.Environ gives it) over the defaults.
 // The error is of type Problems and holds every problem of the file and of the variables.
 func Load(path string, environ []string) (*Config, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text, environ)
+}
+
+// Parse is Load for a text that is already in memory; path serves messages and relative file names.
+func Parse(path, text string, environ []string) (*Config, error) {
+	doc, err := document(path, text)
+	if err != nil {
+		return nil, err
+	}
+	c := Default()
+	c.path = path
+	return c.read(doc, indexLines(text), c.mounts(), environ)
+}
+
+// LoadAdmin reads the section [admin] alone, so that ctl can reach a running cstproxy although
+// somebody is in the middle of editing the rest of its file.
+func LoadAdmin(path string, environ []string) (admin.Config, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return admin.Config{}, err
+	}
+	doc, err := document(path, text)
+	if err != nil {
+		return admin.Config{}, err
+	}
+	c := Default()
+	c.path = path
+	var mounts []mount
+	for _, m := range c.mounts() {
+		if m.path == "admin" {
+			mounts = append(mounts, m)
+		} else {
+			delete(doc, m.path)
+		}
+	}
+	if _, err := c.read(doc, indexLines(text), mounts, environ); err != nil {
+		return admin.Config{}, err
+	}
+	return c.Admin, nil
+}
+
+func readFile(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		var pathErr *os.PathError
 		if errors.As(err, &pathErr) {
 			err = pathErr.Err
 		}
-		return nil, Problems{{File: path, Text: fmt.Sprintf("cannot be read: %v", err)}}
+		return "", Problems{{File: path, Text: fmt.Sprintf("cannot be read: %v", err)}}
 	}
-	return Parse(path, string(text), environ)
+	return string(text), nil
 }
 
-// Parse is Load for a text that is already in memory; path serves messages and relative file names.
-func Parse(path, text string, environ []string) (*Config, error) {
-	c := Default()
-	c.path = path
+func document(path, text string) (map[string]any, error) {
 	doc := map[string]any{}
 	if _, err := toml.Decode(text, &doc); err != nil {
 		return nil, Problems{syntaxProblem(path, err)}
 	}
+	return doc, nil
+}
+
+// read fills c's mounts from the document and the environment.
+func (c *Config) read(doc map[string]any, lines lineIndex, mounts []mount, environ []string) (*Config, error) {
 	d := &decoder{
-		file: path, lines: indexLines(text), origins: c.origins,
-		elements: elementDefaults(), sections: sectionKeys(c.mounts()),
+		file: c.path, lines: lines, origins: c.origins,
+		elements: elementDefaults(), sections: sectionKeys(mounts),
 	}
-	d.root(doc, c.mounts())
-	d.environment(environ, c.mounts())
+	d.root(doc, mounts)
+	d.environment(environ, mounts)
 	c.resolvePaths()
 	d.secrets(c)
 	if len(d.problems) == 0 { // what is half read would be reported twice
-		d.validate(c)
+		d.validate(c, mounts)
 	}
 	if len(d.problems) > 0 {
 		return nil, d.problems.sorted()
@@ -151,7 +249,7 @@ func (c *Config) resolvePaths() {
 	folder := filepath.Dir(c.path)
 	for _, l := range c.leaves() {
 		name := lastKey(l.path)
-		isPath := strings.HasSuffix(name, "_file") || strings.HasSuffix(name, "_dir")
+		isPath := strings.HasSuffix(name, "_file") || strings.HasSuffix(name, "_dir") || name == "sslrootcert"
 		if !isPath || !l.value.CanSet() || l.value.Kind() != reflect.String || c.origins[l.path].Kind != FromFile {
 			continue
 		}

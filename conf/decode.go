@@ -74,7 +74,7 @@ func (d *decoder) root(doc map[string]any, mounts []mount) {
 		i := indexOf(names, key)
 		if i < 0 {
 			if home := d.homeOf(key, ""); home != "" {
-				d.problem(key, "unknown section %q; a key %s", key, home)
+				d.problem(key, "unknown section %q; a key of this name %s", key, home)
 			} else {
 				d.problem(key, "unknown section %q; the nearest known section is %q", key, nearest(key, names))
 			}
@@ -108,7 +108,7 @@ func (d *decoder) assign(path string, in any, out reflect.Value) {
 	case out.Kind() == reflect.Slice && !implementsText(out):
 		d.array(path, in, out)
 	default:
-		if err := setScalar(in, out); err != nil {
+		if err := setScalar(lastKey(path), in, out); err != nil {
 			d.problem(path, "%s: %v", lastKey(path), err)
 			return
 		}

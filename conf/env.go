@@ -79,7 +79,7 @@ func (d *decoder) fromVariable(name, text string, l leaf) {
 		for i := before; i < len(d.problems); i++ {
 			d.problems[i] = Problem{File: "environment", Text: name + ": " + d.problems[i].Text}
 		}
-	} else if err := setScalar(value, l.value); err != nil {
+	} else if err := setScalar(lastKey(l.path), value, l.value); err != nil {
 		d.problems = append(d.problems, Problem{File: "environment", Text: fmt.Sprintf("%s: %v", name, err)})
 		return
 	}

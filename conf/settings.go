@@ -27,7 +27,7 @@ const masked = `"********"`
 func (c *Config) Settings() []Setting {
 	var list []Setting
 	for _, l := range c.leaves() {
-		s := Setting{Key: l.key, plain: show(l.value), Origin: c.origins[l.path], Restart: needsRestart(l.path)}
+		s := Setting{Key: l.key, plain: show(lastKey(l.path), l.value), Origin: c.origins[l.path], Restart: needsRestart(l.path)}
 		s.Value = s.plain
 		if isSecret(l.path) && s.plain != `""` {
 			s.Value = masked
@@ -160,7 +160,7 @@ func (c *Config) Diff(old *Config) []Change {
 // restartKeys are the keys that a running process cannot change: what it listens on and where its
 // state lies. A trailing * covers everything below.
 func restartKeys() []string {
-	return []string{"admin.listen"}
+	return []string{"admin.listen", "proxy.listen", "listen.*", "ha.state_dir"}
 }
 
 func needsRestart(path string) bool {

@@ -14,7 +14,7 @@ import (
 // notation belongs here:
 //
 //	time.Duration             "500ms", "1m30s"; 0 without a unit
-//	int64                     a size in bytes: "64MB", or a plain number of bytes
+//	int64, and …_bytes        a size in bytes: "64MB", or a plain number of bytes
 //	int, uint, float, NodeID  a number
 //	string, bool              themselves
 //	anything that unmarshals  from text (enums, addresses): a string
@@ -84,9 +84,17 @@ func formatDuration(d time.Duration) string {
 	return s
 }
 
+// isSize says whether the field of this name and type takes a number of bytes.
+func isSize(name string, t reflect.Type) bool {
+	if t == reflect.TypeFor[int64]() {
+		return true
+	}
+	return strings.HasSuffix(name, "_bytes") && t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64
+}
+
 // setScalar writes a value as the TOML library decodes it (string, int64, float64, bool, time) into
-// a field that is no table and no array. The error is a sentence for the operator.
-func setScalar(in any, out reflect.Value) error {
+// a field of this name that is no table and no array. The error is a sentence for the operator.
+func setScalar(name string, in any, out reflect.Value) error {
 	text, isText := in.(string)
 	if len(text) > maxText {
 		return fmt.Errorf("the text has %d bytes; at most %d make sense here", len(text), maxText)
@@ -100,13 +108,12 @@ func setScalar(in any, out reflect.Value) error {
 	switch {
 	case out.Type() == reflect.TypeFor[time.Duration]():
 		return setDuration(in, out)
-	case out.Type() == reflect.TypeFor[int64]() && isText:
+	case isSize(name, out.Type()) && isText:
 		n, err := parseSize(text)
 		if err != nil {
 			return err
 		}
-		out.SetInt(n)
-		return nil
+		return setNumber(n, out)
 	}
 	switch out.Kind() {
 	case reflect.String:
@@ -212,8 +219,8 @@ func fromEnvironment(text string, kind reflect.Type) any {
 	return text
 }
 
-// show writes a value as the file would have it.
-func show(v reflect.Value) string {
+// show writes the value of the key of this name as the file would have it.
+func show(name string, v reflect.Value) string {
 	if d, ok := v.Interface().(time.Duration); ok {
 		return strconv.Quote(formatDuration(d))
 	}
@@ -223,12 +230,12 @@ func show(v reflect.Value) string {
 	if v.Kind() == reflect.Slice {
 		parts := make([]string, v.Len())
 		for i := range parts {
-			parts[i] = show(v.Index(i))
+			parts[i] = show(name, v.Index(i))
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	}
 	switch {
-	case v.Type() == reflect.TypeFor[int64]():
+	case isSize(name, v.Type()) && v.CanInt():
 		if s := formatSize(v.Int()); strings.HasSuffix(s, "B") {
 			return strconv.Quote(s)
 		}
