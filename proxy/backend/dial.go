@@ -13,6 +13,7 @@ import (
 
 	"github.com/cstproxy/cstproxy/ha/topology"
 	"github.com/cstproxy/cstproxy/proxy/auth"
+	"github.com/cstproxy/cstproxy/proxy/reactor"
 	"github.com/cstproxy/cstproxy/proxy/wire"
 )
 
@@ -70,8 +71,10 @@ type DialRequest struct {
 	Parameters []wire.Parameter
 }
 
-// Login is what a server says before it is ready for the first query.
+// Login is a connection that a server has accepted, with what the server said of it.
 type Login struct {
+	// Transport is the connection, for Loop.Adopt; nil after Open and DialConn.
+	Transport *reactor.Transport
 	PID    uint32
 	Secret []byte
 	// Parameters as the server reported them, in order.
@@ -102,6 +105,18 @@ func NewDialer(cfg DialConfig) (*Dialer, error) {
 		return nil, err
 	}
 	return &Dialer{cfg: cfg, tls: t}, nil
+}
+
+// Dial connects and logs in; the connection is the caller's, to be adopted by a loop or closed.
+// Errors are Open's.
+func (d *Dialer) Dial(ctx context.Context, req DialRequest) (*Login, error) {
+	var t *reactor.Transport
+	login, err := d.Open(ctx, req, func(c net.Conn) (Stream, error) { t = reactor.NewTransport(c); return t, nil })
+	if err != nil {
+		return nil, err
+	}
+	login.Transport = t
+	return login, nil
 }
 
 // Open connects, negotiates TLS and logs in on a stream that wrap makes of the new connection; the

@@ -145,6 +145,7 @@ func TestDiallingRealServers(t *testing.T) {
 	t.Run("TLS modes", r.tlsModes)
 	t.Run("cancel", r.cancel)
 	t.Run("start-up parameters", r.parameters)
+	t.Run("transports for the loop", r.transports)
 }
 
 func awaitReload(t *testing.T, n *pglocal.Node) {
@@ -388,5 +389,22 @@ func (r *rig) parameters(t *testing.T) {
 			t.Errorf("not reported: %v", l.Parameters)
 		}
 		conn.Close()
+	}
+}
+
+func (r *rig) transports(t *testing.T) {
+	for _, mode := range []TLSMode{TLSDisable, TLSRequire} {
+		d := r.dialer(func(c *DialConfig) { c.TLS = mode })
+		l, err := d.Dial(context.Background(), DialRequest{Node: r.node, Database: "shop", User: "trusted"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Transport == nil || l.Transport.TLS() != (mode == TLSRequire) || l.PID == 0 {
+			t.Errorf("%s: %+v", mode, l)
+		}
+		l.Transport.Close()
+		if l, err := d.Dial(context.Background(), DialRequest{Node: r.node, Database: "absent", User: "trusted"}); l != nil || err == nil {
+			t.Error(l, err)
+		}
 	}
 }

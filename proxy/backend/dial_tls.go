@@ -112,7 +112,7 @@ func (d *Dialer) secure(ctx context.Context, s Stream, node topology.Node) (bool
 		cfg := d.tls.Clone()
 		cfg.ServerName = node.Host
 		if err := s.StartTLS(ctx, cfg); err != nil {
-			return false, fmt.Errorf("TLS handshake: %w", err)
+			return false, err
 		}
 		return true, nil
 	case 'N':
@@ -138,7 +138,7 @@ func (p *plainStream) SetDeadline(t time.Time) error { return p.raw.SetDeadline(
 func (p *plainStream) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	c := tls.Client(p.raw, cfg)
 	if err := c.HandshakeContext(ctx); err != nil {
-		return err
+		return fmt.Errorf("TLS handshake: %w", err)
 	}
 	p.Conn = c
 	return nil
