@@ -131,7 +131,7 @@ var homes = map[string][]string{
 	"github.com/lib/pq":                      {},
 	"github.com/prometheus/client_golang":    {"admin"},
 	"net/http":                               {"admin", "cmd"},
-	"golang.org/x/sys/unix":                  {"proxy/reactor", "ha", "cmd"},
+	"golang.org/x/sys/unix":                  {"proxy/reactor", "ha", "cmd", "bench"},
 	"syscall":                                {"proxy/reactor", "proxy", "ha", "cmd", "bench"},
 	"os/exec":                                {"ha", "cmd", "bench"},
 	"github.com/pganalyze/pg_query_go/v6":    {},
