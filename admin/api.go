@@ -20,9 +20,6 @@ func (s *Server) routeAPI(mux *http.ServeMux) {
 	mux.HandleFunc("POST /api/v1/nodes/{node}/attach", s.apiChange("attach", nodes.Attach))
 	mux.HandleFunc("POST /api/v1/nodes/{node}/detach", s.apiChange("detach", nodes.Detach))
 	mux.HandleFunc("POST /api/v1/nodes/{node}/drain", s.apiChange("drain", nodes.Drain))
-	mux.HandleFunc("/api/", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusNotFound, failure{"no such path or method; the API's version is /api/v1"})
-	})
 }
 
 // Address is "host:port".

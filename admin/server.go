@@ -53,6 +53,8 @@ var (
 	ErrUnknown = errors.New("unknown")
 	// ErrRefused: the request is understood, and the state of the cluster forbids it (409).
 	ErrRefused = errors.New("refused")
+	// ErrAddress: an address cannot be read (400).
+	ErrAddress = errors.New("malformed address")
 )
 
 // Parts is what a Server speaks for.
@@ -207,6 +209,8 @@ func status(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, ErrRefused):
 		return http.StatusConflict
+	case errors.Is(err, ErrAddress):
+		return http.StatusBadRequest
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusGatewayTimeout
 	}

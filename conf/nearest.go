@@ -2,9 +2,13 @@ package conf
 
 import "strings"
 
+// maxWord bounds the work in bytes; no key of ours is half as long.
+const maxWord = 64
+
 // nearest returns the candidate with the smallest edit distance to word; "" when there is none.
 // A candidate that merely says more or less (pool / pool_size) counts as near.
 func nearest(word string, candidates []string) string {
+	word = word[:min(len(word), maxWord)]
 	best, bestCost := "", 1<<30
 	for _, c := range candidates {
 		cost := 2 * distance(word, c)
