@@ -33,8 +33,8 @@ func (t Ticket) Newer(u Ticket) bool {
 // round: a node whose safe round has reached the stamp has the write. It lives in atomics instead
 // of the View because it changes all the time and must wake nobody.
 //
-// One goroutine, the monitor, calls Reset, Open and Mark; Clear, Stamp, Satisfied and Want may be
-// called by any. Readers that race with Reset stay on the safe side: epochs strictly rise, Reset
+// The monitor calls Reset, Open, Mark and Clear, one after the other; Stamp, Satisfied and Want may
+// be called by any goroutine at any time. Readers that race with Reset stay on the safe side: epochs strictly rise, Reset
 // shows an impossible epoch before it touches a counter and the new one only after the last, and
 // Satisfied looks at the epoch before and after it reads a mark. So an answer "has replayed it"
 // comes only from marks of the asked epoch. Stamp needs the epoch only before it reads the counter:

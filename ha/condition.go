@@ -1,0 +1,152 @@
+package ha
+
+import (
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/pgnode"
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// condition is what the probes of one node add up to.
+type condition int
+
+const (
+	conditionUnknown  condition = iota // no probe has ended yet
+	conditionUp                        // answers, and lets somebody in
+	conditionSuspect                   // failed, but not often enough; what it said last still counts
+	conditionDeaf                      // old connections answer, new ones hang
+	conditionFull                      // alive, out of connections
+	conditionDenied                    // alive, does not talk to us
+	conditionStarting                  // alive, takes nobody yet or any more
+	conditionDown
+)
+
+// speaks says whether the node's last observation still holds.
+func (c condition) speaks() bool {
+	return c == conditionUp || c == conditionSuspect || c == conditionDeaf || c == conditionFull
+}
+
+// probe is the outcome of one look at a node. Both signals matter: a query on a kept connection
+// (asked) and a new login (knocked).
+type probe struct {
+	at       time.Time
+	observed pgnode.Observation // valid when asked is nil
+	asked    error
+	knocked  error
+	// cut: the kept connection broke, so the server may have restarted.
+	cut bool
+}
+
+// pulse is a node's condition with what led to it.
+type pulse struct {
+	condition condition
+	// failures counts failed probes in a row, refusals those of them that need no second opinion.
+	failures, refusals int
+	why                string
+	seen, tried        time.Time
+	observed           pgnode.Observation
+}
+
+// beat is the pulse after one more probe. A probe that failed in a way that shows a living server
+// (starting, denied, full) is believed at once; a refused or cut connection twice in a row, the
+// second time without a pause; silence after deadAfter probes.
+func (p pulse) beat(b probe, deadAfter int) pulse {
+	p.tried = b.at
+	failure := b.asked
+	if failure == nil {
+		p.seen, p.observed = b.at, b.observed
+		failure = b.knocked
+	}
+	if failure == nil {
+		p.condition, p.failures, p.refusals, p.why = conditionUp, 0, 0, ""
+		return p
+	}
+	p.why = failure.Error()
+	cause := pgnode.CauseOf(failure)
+	p.failures++
+	if cause.AtOnce() {
+		p.refusals++
+	} else {
+		p.refusals = 0
+	}
+	answers := b.asked == nil
+	switch {
+	case cause == pgnode.Starting:
+		p.condition = conditionStarting
+	case cause == pgnode.Full, cause == pgnode.Denied && answers:
+		p.failures = 0
+		p.condition = conditionFull
+		if answers {
+			p.condition = conditionUp
+		}
+	case cause == pgnode.Denied:
+		p.condition = conditionDenied
+	case p.failures < deadAfter && p.refusals < 2:
+		if p.condition == conditionUp || p.condition == conditionFull {
+			p.condition = conditionSuspect
+		} else if p.condition == conditionUnknown {
+			p.condition = conditionDown // it never was up: nothing is lost by saying so
+		}
+	case answers && p.refusals < 2:
+		p.condition = conditionDeaf
+		p.why = "takes no new connections: " + p.why
+	default:
+		p.condition = conditionDown
+	}
+	return p
+}
+
+// fact is one node as the judgement sees it.
+type fact struct {
+	node  topology.Node
+	slot  int
+	pulse pulse
+	order order
+	lag   lag
+	// lagging is the previous verdict, for hysteresis.
+	lagging bool
+}
+
+// order is what an operator has said about a node. The zero value lets the node do what the rest
+// allows: an operator's word can only take away.
+type order int
+
+const (
+	orderNone order = iota
+	orderDetached
+	orderDraining
+)
+
+func (o order) String() string {
+	switch o {
+	case orderDetached:
+		return "detached"
+	case orderDraining:
+		return "draining"
+	}
+	return ""
+}
+
+// lag is how far a standby is behind; see NodeStatus.
+type lag struct {
+	known bool
+	bytes int64
+	time  time.Duration
+}
+
+// limits take a standby out of the reads when its lag is above them.
+type limits struct {
+	bytes int64
+	time  time.Duration
+}
+
+// exceeded has hysteresis: a standby that is out comes back below half of both limits.
+func (l limits) exceeded(g lag, was bool) bool {
+	if !g.known {
+		return was
+	}
+	if was {
+		return g.bytes > l.bytes/2 || g.time > l.time/2
+	}
+	return g.bytes > l.bytes || g.time > l.time
+}

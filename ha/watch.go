@@ -1,0 +1,125 @@
+package ha
+
+import (
+	"context"
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/pgnode"
+)
+
+// timing is the part of Config that the goroutines of a node obey.
+type timing struct {
+	interval  time.Duration
+	deadAfter int
+}
+
+// breath is the least time between two probes of one node, whatever asks for them: a hundred
+// sessions that report the same failure must not become a hundred logins.
+const breath = 50 * time.Millisecond
+
+// watcher probes one node until its context ends. Between probes it listens on the kept
+// connection, so that a process that dies is noticed at once.
+type watcher struct {
+	server *pgnode.Server
+	timing func() timing
+	poke   <-chan struct{}
+	lost   func()       // the server may have restarted
+	report func(pulse)  // after each probe
+	conn   *pgnode.Conn // kept between probes; nil when there is none
+	pulse  pulse        // after the last probe
+}
+
+func (w *watcher) run(ctx context.Context) {
+	defer w.drop()
+	for ctx.Err() == nil {
+		began := time.Now()
+		b := w.probe(ctx)
+		if ctx.Err() != nil {
+			return // what a probe that was called off says, says nothing of the server
+		}
+		w.pulse = w.pulse.beat(b, w.timing().deadAfter)
+		w.report(w.pulse)
+		if w.pulse.refusals != 1 {
+			w.rest(ctx, began)
+		}
+	}
+}
+
+func (w *watcher) drop() {
+	if w.conn != nil {
+		w.conn.Close()
+		w.conn = nil
+	}
+}
+
+// probe looks once. With a kept connection it asks there and knocks at the same time; without one
+// the new connection is the knock.
+func (w *watcher) probe(ctx context.Context) probe {
+	b := probe{at: time.Now()}
+	if w.conn == nil {
+		w.ask(ctx, &b)
+		return b
+	}
+	knocked := make(chan error, 1)
+	go func() { knocked <- w.server.Knock(ctx) }()
+	b.observed, b.asked = w.conn.Probe(ctx)
+	b.knocked = <-knocked
+	if b.asked == nil {
+		return b
+	}
+	w.lost()
+	w.drop()
+	if b.knocked == nil {
+		w.ask(ctx, &b)
+	} else {
+		b.asked = b.knocked // it says more than a connection that broke
+	}
+	return b
+}
+
+func (w *watcher) ask(ctx context.Context, b *probe) {
+	conn, err := w.server.Connect(ctx)
+	if err == nil {
+		b.observed, err = conn.Probe(ctx)
+		if err != nil {
+			conn.Close()
+		} else {
+			w.conn = conn
+		}
+	}
+	b.asked = err
+}
+
+// rest waits for the next probe: until the interval since began is over, somebody pokes, or the
+// kept connection breaks.
+func (w *watcher) rest(ctx context.Context, began time.Time) {
+	sleep, cancel := context.WithDeadline(ctx, began.Add(w.timing().interval))
+	defer cancel()
+	cut := make(chan error, 1)
+	go func() { cut <- w.listen(sleep) }()
+	var err error
+	select {
+	case err = <-cut:
+	case <-w.poke:
+		cancel()
+		err = <-cut
+	}
+	if err != nil {
+		w.lost()
+		w.drop()
+	}
+	if pause := breath - time.Since(began); pause > 0 && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (w *watcher) listen(ctx context.Context) error {
+	if w.conn != nil {
+		return w.conn.Await(ctx)
+	}
+	<-ctx.Done()
+	return nil
+}
