@@ -99,9 +99,7 @@ func (l *Loop) admit(s *listener, fd int, remote netip.AddrPort) {
 	c, err := l.newConn(fd, remote)
 	if err != nil {
 		_ = unix.Close(fd)
-		if !errors.Is(err, unix.EINVAL) { // setsockopt(2): the client is gone already
-			l.pauseAccepting(s, err)
-		}
+		l.pauseAccepting(s, err)
 		return
 	}
 	l.count.Accepted++
