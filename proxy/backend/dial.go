@@ -75,8 +75,8 @@ type DialRequest struct {
 type Login struct {
 	// Transport is the connection, for Loop.Adopt; nil after Open and DialConn.
 	Transport *reactor.Transport
-	PID    uint32
-	Secret []byte
+	PID       uint32
+	Secret    []byte
 	// Parameters as the server reported them, in order.
 	Parameters []wire.Parameter
 }
