@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,27 +12,12 @@ import (
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
 
-// PrimaryReads says when a cluster's primary is listed among the read backends.
-type PrimaryReads int
-
-// When the primary serves reads that standbys could serve.
-const (
-	PrimaryNever PrimaryReads = iota
-	PrimaryLastResort
-	PrimaryAlways
-)
-
 // Source speaks for an agent to a Server: it is an Observer, Backends, Nodes and Replication. The
 // agent's errors become those of this package.
-type Source struct {
-	agent   *ha.Agent
-	primary func() PrimaryReads
-}
+type Source struct{ agent *ha.Agent }
 
-// NewSource returns the agent's spokesman. primary is asked with each list, so that a reload counts.
-func NewSource(agent *ha.Agent, primary func() PrimaryReads) *Source {
-	return &Source{agent: agent, primary: primary}
-}
+// NewSource returns the agent's spokesman.
+func NewSource(agent *ha.Agent) *Source { return &Source{agent: agent} }
 
 // Clusters are the names of the clusters.
 func (s *Source) Clusters() []string { return s.agent.Clusters() }
@@ -42,7 +28,7 @@ func (s *Source) Cluster(name string) (Cluster, error) {
 	if err != nil {
 		return Cluster{}, translate(err)
 	}
-	return fromSnapshot(&snapshot, s.agent.Backends(name), s.primary()), nil
+	return fromSnapshot(&snapshot, s.agent.Backends(name)), nil
 }
 
 // AddBackend takes an address into the rotation; see ha.Agent.
@@ -120,7 +106,7 @@ func fromDelay(d *ha.Delay) NodeDelay {
 	return line
 }
 
-func fromSnapshot(s *ha.Snapshot, backends []string, reads PrimaryReads) Cluster {
+func fromSnapshot(s *ha.Snapshot, backends []string) Cluster {
 	c := Cluster{
 		Name: s.Cluster, State: StateNormal, Epoch: uint64(s.Epoch), Primary: int(s.Primary),
 		Backends: append([]string{}, backends...), Nodes: []Node{},
@@ -131,10 +117,7 @@ func fromSnapshot(s *ha.Snapshot, backends []string, reads PrimaryReads) Cluster
 	var missing []string
 	for i := range s.Nodes {
 		n := fromNode(&s.Nodes[i])
-		if n.ID == c.Primary && servesReads(&s.Nodes[i], len(backends), reads) {
-			n.InRotation = true
-			c.Backends = append(c.Backends, n.Address())
-		}
+		n.InRotation = slices.Contains(backends, n.Address())
 		if n.Health != topology.Healthy.String() {
 			missing = append(missing, fmt.Sprintf("node %d is %s", n.ID, n.Health))
 		}
@@ -152,21 +135,10 @@ func fromSnapshot(s *ha.Snapshot, backends []string, reads PrimaryReads) Cluster
 	return c
 }
 
-// servesReads says whether the primary takes part in the reads now.
-func servesReads(n *ha.NodeStatus, standbys int, reads PrimaryReads) bool {
-	switch {
-	case n.Health != topology.Healthy || reads == PrimaryNever:
-		return false
-	case reads == PrimaryLastResort:
-		return standbys == 0
-	}
-	return n.Weight > 0 && !n.NoLoadBalance || standbys == 0
-}
-
 func fromNode(s *ha.NodeStatus) Node {
 	n := Node{
 		ID: int(s.ID), Host: s.Host, Port: s.Port, Role: s.Role.String(), Health: s.Health.String(), Why: s.Why,
-		InRotation: s.InRotation, Weight: s.Weight, NoLoadBalance: s.NoLoadBalance,
+		Weight: s.Weight, NoLoadBalance: s.NoLoadBalance,
 		Timeline: uint32(s.Observation.Timeline), OSUser: s.OSUser, PGData: s.PGData, AppName: s.AppName,
 	}
 	if lsn := s.LSN(); lsn != 0 {

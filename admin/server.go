@@ -195,11 +195,7 @@ func (s *Server) cluster(name string) (Cluster, error) {
 		}
 		name = names[0]
 	}
-	c, err := s.parts.Observer.Cluster(name)
-	if err != nil {
-		return Cluster{}, fmt.Errorf("cluster %q: %w", name, err)
-	}
-	return c, nil
+	return s.parts.Observer.Cluster(name)
 }
 
 // status is the HTTP status of an error of the parts.

@@ -41,7 +41,7 @@ func (f *fleet) Cluster(name string) (Cluster, error) {
 			return c, nil
 		}
 	}
-	return Cluster{}, ErrUnknown
+	return Cluster{}, fmt.Errorf("cluster %q: %w", name, ErrUnknown)
 }
 
 func (f *fleet) called(verb, cluster string, what any) error {

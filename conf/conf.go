@@ -16,6 +16,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/cstproxy/cstproxy/admin"
+	"github.com/cstproxy/cstproxy/balancer"
 	"github.com/cstproxy/cstproxy/ha"
 	"github.com/cstproxy/cstproxy/proxy"
 	"github.com/cstproxy/cstproxy/proxy/auth"
@@ -28,6 +29,8 @@ type Config struct {
 	Proxy proxy.Config
 	// HBA has the sections [[hba]], in their order: the first that matches a client counts.
 	HBA []auth.Rule
+	// Balancer has the section [balancer].
+	Balancer balancer.Config
 	// Routing has the sections [[routing.rule]].
 	Routing Routing
 	// HA has the sections [ha] and [[cluster]].
@@ -91,11 +94,12 @@ func (c *Config) Path() string { return c.path }
 // Default returns the configuration of an empty file.
 func Default() *Config {
 	return &Config{
-		Proxy:   proxy.DefaultConfig(),
-		HBA:     auth.DefaultRules(),
-		HA:      ha.DefaultConfig(),
-		Admin:   admin.DefaultConfig(),
-		origins: map[string]Origin{},
+		Proxy:    proxy.DefaultConfig(),
+		HBA:      auth.DefaultRules(),
+		Balancer: balancer.DefaultConfig(),
+		HA:       ha.DefaultConfig(),
+		Admin:    admin.DefaultConfig(),
+		origins:  map[string]Origin{},
 	}
 }
 
@@ -105,6 +109,7 @@ func (c *Config) mounts() []mount {
 		{path: "proxy", value: reflect.ValueOf(&c.Proxy).Elem()},
 		{path: "listen", value: reflect.ValueOf(&c.Proxy.Listeners).Elem()},
 		{path: "pool", value: reflect.ValueOf(&c.Proxy.Pools).Elem()},
+		{path: "balancer", value: reflect.ValueOf(&c.Balancer).Elem()},
 		{path: "routing", value: reflect.ValueOf(&c.Routing).Elem()},
 		{path: "hba", value: reflect.ValueOf(&c.HBA).Elem()},
 		{path: "ha", value: reflect.ValueOf(&c.HA).Elem(), hidden: []string{"cluster"}},

@@ -301,6 +301,34 @@ func TestEveryKeyThatNeedsARestartExists(t *testing.T) {
 	}
 }
 
+func TestKeepUntilRestartUndoesEveryChangeThatNeedsOne(t *testing.T) {
+	old, err := Parse("f.toml", minimal, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := minimal + "[admin]\nlisten = \":1\"\n[ha]\nstate_dir = \"/x\"\n[proxy]\nlisten = \":2\"\npool_size = 3\n[[listen]]\naddress = \":3\"\n"
+	now, err := Parse("f.toml", text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]bool{}
+	for _, ch := range now.Diff(old) {
+		if ch.Restart {
+			keys[strings.SplitN(ch.Key, "[", 2)[0]] = true
+		}
+	}
+	for _, key := range restartKeys() {
+		section, _, _ := strings.Cut(key, ".*")
+		if !keys[key] && !strings.HasPrefix(key, "listen.") || section == "listen" && !keys["listen.address"] && len(keys) < len(restartKeys()) {
+			t.Errorf("this test changes no %s: %v", key, keys)
+		}
+	}
+	now.KeepUntilRestart(old)
+	if got := now.Diff(old); len(got) != 1 || got[0].Key != "proxy.pool_size" {
+		t.Errorf("left: %v", got)
+	}
+}
+
 func TestDiffNamesWhatChangedByName(t *testing.T) {
 	two := minimal + "  [[cluster.node]]\n  id = 2\n  host = \"b\"\n"
 	swapped := "[[cluster]]\nname = \"cluster01\"\n[[cluster.node]]\nid = 2\nhost = \"b\"\n[[cluster.node]]\nid = 1\nhost = \"127.0.0.1\"\n"

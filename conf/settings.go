@@ -163,6 +163,14 @@ func restartKeys() []string {
 	return []string{"admin.listen", "proxy.listen", "listen.*", "ha.state_dir"}
 }
 
+// KeepUntilRestart puts back what a running process cannot change, from the configuration that it
+// runs with.
+func (c *Config) KeepUntilRestart(running *Config) {
+	c.Admin.Listen = running.Admin.Listen
+	c.Proxy.Listen, c.Proxy.Listeners = running.Proxy.Listen, running.Proxy.Listeners
+	c.HA.StateDir = running.HA.StateDir
+}
+
 func needsRestart(path string) bool {
 	name := sectionName(path)
 	for _, key := range restartKeys() {

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cstproxy/cstproxy/admin"
+)
+
+func newShowCommand(o *ctlOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show",
+		Aliases: []string{"list"},
+		Short:   "Show the clusters and their nodes",
+		Args:    takes(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.show(cmd, func(ctx context.Context, c *admin.Client) (report, error) {
+				clusters, err := c.Clusters(ctx, o.cluster)
+				if err != nil {
+					return report{}, err
+				}
+				return showReport(o.only(clusters), c.Address()), nil
+			})
+		},
+	}
+}
+
+// only keeps the node that -i names.
+func (o *ctlOptions) only(clusters []admin.Cluster) []admin.Cluster {
+	if o.node == 0 {
+		return clusters
+	}
+	for i := range clusters {
+		var kept []admin.Node
+		for _, n := range clusters[i].Nodes {
+			if n.ID == o.node {
+				kept = append(kept, n)
+			}
+		}
+		clusters[i].Nodes = kept
+	}
+	return clusters
+}
+
+// showReport has CLup's two lists with CLup's columns first, in its order, and ours behind them.
+// Its VIP columns are empty: this version moves none.
+func showReport(clusters []admin.Cluster, adminAddress string) report {
+	list := printable{title: "cluster list", columns: []column{
+		{name: "cluster_name"}, {name: "state"}, {name: "write_vip"}, {name: "read_vip"}, {name: "read_vip_host"},
+		{name: "cstlb_list"}, {name: "epoch", right: true}, {name: "why"},
+	}}
+	nodes := printable{title: "db list", columns: []column{
+		{name: "cluster_name"}, {name: "id", right: true}, {name: "state"}, {name: "primary", right: true},
+		{name: "host"}, {name: "port", right: true}, {name: "switch_to"}, {name: "os_user"}, {name: "pgdata"},
+		{name: "Role"}, {name: "State"}, {name: "TL", right: true}, {name: "Lag", right: true}, {name: "Reads"}, {name: "why"},
+	}}
+	for _, c := range clusters {
+		list.rows = append(list.rows, []string{
+			c.Name, clupState(c.State), "-", "-", "-", "['" + adminAddress + "']",
+			strconv.FormatUint(c.Epoch, 10), c.Why,
+		})
+		for _, n := range c.Nodes {
+			nodes.rows = append(nodes.rows, nodeCells(c, n))
+		}
+	}
+	return report{data: clusters, tables: []printable{list, nodes}}
+}
+
+func nodeCells(c admin.Cluster, n admin.Node) []string {
+	primary, state, reads := "0", "Normal", "no"
+	if n.ID == c.Primary {
+		primary = "1"
+	}
+	if n.Health != "healthy" {
+		state = "Fault"
+	}
+	if n.InRotation {
+		reads = "yes"
+	}
+	timeline := ""
+	if n.Timeline != 0 {
+		timeline = strconv.FormatUint(uint64(n.Timeline), 10)
+	}
+	return []string{
+		c.Name, strconv.Itoa(n.ID), state, primary, n.Host, strconv.Itoa(n.Port), n.Host,
+		textOr(n.OSUser, "-"), textOr(n.PGData, "-"), n.Role, n.Health, timeline, lag(n), reads, n.Why,
+	}
+}
+
+// clupState is how CLup writes a cluster's state: Normal, or what is wrong.
+func clupState(state string) string {
+	if state == "" {
+		return ""
+	}
+	return strings.ToUpper(state[:1]) + state[1:]
+}
+
+// lag is the bytes that a node has not replayed, and the time when it is worth mentioning.
+func lag(n admin.Node) string {
+	if n.LagBytes == nil {
+		return ""
+	}
+	s := strconv.FormatInt(*n.LagBytes, 10)
+	if n.LagSeconds != nil && *n.LagSeconds >= 0.1 {
+		s += fmt.Sprintf(" (%.1fs)", *n.LagSeconds)
+	}
+	return s
+}
