@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,6 +19,8 @@ import (
 
 // maxRow bounds one message of an answer, in bytes: the longest honest one is a view's text.
 const maxRow = 16 << 20
+
+var errNoCancel = errors.New("side connections send no cancel requests")
 
 // side is one side connection.
 type side struct {
@@ -95,6 +98,9 @@ func (s *Store) connectTo(ctx context.Context, n topology.Node, last bool, datab
 		Config: &pgconn.Config{
 			BuildFrontend:             func(r io.Reader, w io.Writer) *pgproto3.Frontend { return pgproto3.NewFrontend(r, w) },
 			MaxProtocolMessageBodyLen: maxRow,
+			// pgconn would dial for cancel requests past the dialler's TLS; statement_timeout ends
+			// an abandoned query instead.
+			DialFunc: func(context.Context, string, string) (net.Conn, error) { return nil, errNoCancel },
 			BuildContextWatcherHandler: func(pg *pgconn.PgConn) ctxwatch.Handler {
 				return &pgconn.DeadlineContextWatcherHandler{Conn: pg.Conn()}
 			},
