@@ -177,6 +177,12 @@ func (p *Proxy) PID() int { return p.cmd.Process.Pid }
 // Exited is closed when the process has ended.
 func (p *Proxy) Exited() <-chan struct{} { return p.exited }
 
+// Rewrite changes the options and writes the configuration file anew; Reload makes it count.
+func (p *Proxy) Rewrite(change func(*Options)) error {
+	change(&p.opts)
+	return p.writeConfig()
+}
+
 // Reload has the process read its file again.
 func (p *Proxy) Reload() error { return p.cmd.Process.Signal(syscall.SIGHUP) }
 

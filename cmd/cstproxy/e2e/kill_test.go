@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/pglocal"
+)
+
+func twoStandbys() pglocal.Options { return pglocal.Options{Standbys: 2} }
+
+func TestAKilledStandbyCostsNoReadAndReturnsByItself(t *testing.T) {
+	w := newWorld(t, setup{servers: twoStandbys()})
+	w.initPgbench(t, 1)
+	for i, protocol := range []string{"simple", "extended", "prepared"} {
+		t.Run(protocol, func(t *testing.T) {
+			victim := w.cluster.Standbys()[i%2]
+			seconds := int(span(6*time.Second, 30*time.Second).Seconds())
+			ended := make(chan error, 1)
+			go func() {
+				_, err := pgbench(w.through(), "-n", "-S", "-M", protocol, "-c", "16", "-j", "2", "-T", strconv.Itoa(seconds)).try(t.Context())
+				ended <- err
+			}()
+			w.forgetCalls(t)
+			await(t, "reads on "+victim.Name, func() bool { return w.calls(t, selectOnly)[victim.Name] > 100 })
+			victim.Kill()
+			if err := w.proxy.AwaitBackends(t.Context(), 1); err != nil {
+				t.Error(err)
+			}
+			if err := victim.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.proxy.AwaitBackends(t.Context(), 2); err != nil {
+				t.Error(err)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			w.forgetCalls(t)
+			pgbench(w.through(), "-n", "-S", "-M", protocol, "-c", "4", "-t", "200").run(t)
+			w.wantShares(t, w.calls(t, selectOnly), w.evenly())
+		})
+	}
+}
+
+func TestAStandbyThatIsShutDownCostsNoRead(t *testing.T) {
+	w := newWorld(t, setup{servers: twoStandbys()})
+	w.initPgbench(t, 1)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := pgbench(w.through(), "-n", "-S", "-M", "prepared", "-c", "8", "-j", "2", "-T", "5").try(t.Context())
+		ended <- err
+	}()
+	await(t, "reads", func() bool { return sum(w.calls(t, selectOnly)) > 100 })
+	if err := w.cluster.Standbys()[1].Stop(t.Context()); err != nil { // FATAL 57P01 to each connection
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWritesWaitForAPrimaryThatRestarts(t *testing.T) {
+	w := newWorld(t, setup{servers: twoStandbys()})
+	conn := connect(t, w.through())
+	mustExec(t, conn, "CREATE TABLE held (i int)")
+	primary := w.cluster.Primary()
+	if err := primary.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := conn.PgConn().Exec(t.Context(), "INSERT INTO held VALUES (1)").ReadAll()
+		answered <- err
+	}()
+	other := connect(t, w.through()) // reads go on meanwhile
+	var node string
+	if err := other.QueryRow(t.Context(), "SELECT current_setting('cluster_name') FROM pg_class LIMIT 1").Scan(&node); err != nil || node == primary.Name {
+		t.Errorf("a read while the primary is down: %s, %v", node, err)
+	}
+	if err := primary.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Errorf("the write that waited: %v", err)
+	}
+	got, err := primary.PsqlIn(t.Context(), appDB, "SELECT count(*) FROM held")
+	if err != nil || got != "1" {
+		t.Errorf("rows: %s, %v; want 1", got, err)
+	}
+}
