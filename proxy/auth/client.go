@@ -96,7 +96,7 @@ func (c *ScramClient) parseChallenge(msg []byte) (nonce, salt []byte, iterations
 		return nil, nil, 0, fmt.Errorf("data after the iteration count")
 	}
 	n, err := strconv.ParseUint(string(count), 10, 31)
-	if err != nil || n < 1 || n > MaxIterations {
+	if err != nil || n < 1 || c.keys == nil && n > MaxIterations { // keys need no iteration
 		return nil, nil, 0, fmt.Errorf("the iteration count is not between 1 and %d", MaxIterations)
 	}
 	return nonce, salt, int(n), nil

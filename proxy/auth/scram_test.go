@@ -322,3 +322,31 @@ func TestAVerifierOfAnotherFormIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestALoginWithAStoredVerifierIteratesNothing(t *testing.T) {
+	v := MakeVerifier("anna", "x")
+	keys := deriveKeys("x", v.salt, v.iterations)
+	v.iterations = 1<<31 - 1 // about twenty minutes, if anybody did it
+	if _, serr, cerr := exchange(NewScramServer(v, now), NewScramClient(keys)); serr != nil || cerr != nil {
+		t.Fatal(serr, cerr)
+	}
+}
+
+func TestAMockHasTheIterationsOfTheOthers(t *testing.T) {
+	v := MakeVerifier("anna", "x")
+	v.iterations = 10000
+	first, err := NewScramServer(MockLike(v, []byte("s"), "nobody"), now).First([]byte("n,,n=,r=abc"))
+	if err != nil || !strings.HasSuffix(string(first), ",i=10000") {
+		t.Fatal(string(first), err)
+	}
+}
+
+func BenchmarkServerSideOfALogin(b *testing.B) {
+	v := MakeVerifier("anna", "x")
+	keys := deriveKeys("x", v.salt, v.iterations)
+	for b.Loop() {
+		if _, serr, cerr := exchange(NewScramServer(v, now), NewScramClient(keys)); serr != nil || cerr != nil {
+			b.Fatal(serr, cerr)
+		}
+	}
+}

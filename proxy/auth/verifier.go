@@ -114,6 +114,14 @@ func Mock(secret []byte, user string) *Verifier {
 	return v
 }
 
+// MockLike is Mock for a server whose roles look like v: with scram_iterations (PostgreSQL 16)
+// another count than the usual one would give the mock away.
+func MockLike(v *Verifier, secret []byte, user string) *Verifier {
+	m := Mock(secret, user)
+	m.iterations = v.iterations
+	return m
+}
+
 // Mocked says whether no proof can ever satisfy the verifier.
 func (v *Verifier) Mocked() bool { return v.doomed }
 

@@ -47,7 +47,7 @@ func (c *DialConfig) load() (*tls.Config, error) {
 	if c.TLS == TLSDisable {
 		return nil, nil
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(64)}
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CertFile != "" {
 		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
@@ -76,7 +76,7 @@ func (c *DialConfig) load() (*tls.Config, error) {
 	return t, nil
 }
 
-// signedBy checks the chain and its dates, not the name. crypto/tls calls it for resumed sessions too.
+// signedBy checks the chain and its dates, not the name.
 func signedBy(roots *x509.CertPool, s tls.ConnectionState) error {
 	if len(s.PeerCertificates) == 0 {
 		return errors.New("the server sent no certificate")

@@ -112,6 +112,7 @@ type Store struct {
 	secret []byte
 
 	users *users
+	model atomic.Pointer[auth.Verifier] // what roles here look like, for mocks
 
 	// byName is replaced as a whole, so that asking takes no lock; mu orders the replacing.
 	byName atomic.Pointer[map[string]*database]
@@ -162,4 +163,9 @@ func (s *Store) nudge() {
 }
 
 // Mock is the verifier for a user who has none: no password satisfies it.
-func (s *Store) Mock(user string) *auth.Verifier { return auth.Mock(s.secret, user) }
+func (s *Store) Mock(user string) *auth.Verifier {
+	if v := s.model.Load(); v != nil {
+		return auth.MockLike(v, s.secret, user)
+	}
+	return auth.Mock(s.secret, user)
+}

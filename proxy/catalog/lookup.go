@@ -158,6 +158,8 @@ func (s *Store) verifier(user string, row [][]byte) (*auth.Verifier, error) {
 		// md5, or no password at all: no SCRAM proof can be right.
 		s.log.Debug("role has no SCRAM verifier", zap.String("user", user))
 		v = s.Mock(user)
+	} else {
+		s.model.CompareAndSwap(nil, v) // the first one stays: a mock that changes is none
 	}
 	v.User = user
 	if len(row) > 2 && row[2] != nil {

@@ -25,7 +25,6 @@ var errNoCancel = errors.New("side connections send no cancel requests")
 // side is one side connection.
 type side struct {
 	*pgconn.PgConn
-	node    topology.NodeID
 	primary topology.NodeID // at the time of connecting
 }
 
@@ -59,11 +58,21 @@ func (s *Store) connect(ctx context.Context, database, encoding string) (*side, 
 	if len(list) == 0 {
 		return nil, errors.New("no node is known to be alive")
 	}
+	req := backend.DialRequest{Database: database, User: s.cfg.AuthUser,
+		Credential: backend.Credential{Password: s.cfg.AuthPassword}, Parameters: s.settings(encoding)}
 	var err error
 	for i, n := range list {
+		// A node that does not answer leaves half of the time to the others.
+		attempt, cancel := ctx, context.CancelFunc(func() {})
+		if i < len(list)-1 {
+			attempt, cancel = context.WithTimeout(ctx, s.cfg.Timeout/2)
+		}
+		req.Node = n
 		var pg *pgconn.PgConn
-		if pg, err = s.connectTo(ctx, n, i == len(list)-1, database, encoding); err == nil {
-			return &side{PgConn: pg, node: n.ID, primary: v.Primary}, nil
+		pg, err = s.connectTo(attempt, req)
+		cancel()
+		if err == nil {
+			return &side{PgConn: pg, primary: v.Primary}, nil
 		}
 		if ctx.Err() != nil {
 			break
@@ -72,18 +81,9 @@ func (s *Store) connect(ctx context.Context, database, encoding string) (*side, 
 	return nil, err
 }
 
-// connectTo tries one node. Unless it is the last, half of the time is kept for the others.
-func (s *Store) connectTo(ctx context.Context, n topology.Node, last bool, database, encoding string) (*pgconn.PgConn, error) {
-	if !last {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.cfg.Timeout/2)
-		defer cancel()
-	}
-	conn, login, err := s.dialer.DialConn(ctx, backend.DialRequest{
-		Node: n, Database: database, User: s.cfg.AuthUser,
-		Credential: backend.Credential{Password: s.cfg.AuthPassword},
-		Parameters: s.settings(encoding),
-	})
+// connectTo logs in at one node and gives the connection to pgconn.
+func (s *Store) connectTo(ctx context.Context, req backend.DialRequest) (*pgconn.PgConn, error) {
+	conn, login, err := s.dialer.DialConn(ctx, req)
 	if err != nil {
 		return nil, err
 	}
