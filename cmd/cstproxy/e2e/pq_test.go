@@ -126,7 +126,7 @@ func (s *pqScript) copies() {
 			s.add("begin: %s", s.told(err))
 			return
 		}
-		stmt, err := tx.Prepare(pq.CopyIn("pq_item", "name", "n"))
+		stmt, err := tx.Prepare("COPY pq_item (name, n) FROM STDIN")
 		if err != nil {
 			s.add("copy: %s", s.told(err))
 			return
