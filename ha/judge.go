@@ -202,8 +202,17 @@ func (v *verdict) keep(current *fact, claimants []*fact) {
 	for _, c := range claimants {
 		if c != current {
 			v.noteRival(c, current)
+		}
+	}
+	v.warn(claimants, current)
+}
+
+// warn raises the alarm when somebody else claims to be primary too.
+func (v *verdict) warn(claimants []*fact, accepted *fact) {
+	for _, c := range claimants {
+		if c != accepted {
 			v.alarm = fmt.Sprintf("node %d claims to be primary on timeline %d while node %d is primary on timeline %d",
-				c.node.ID, c.pulse.observed.Timeline, current.node.ID, o.Timeline)
+				c.node.ID, c.pulse.observed.Timeline, accepted.node.ID, accepted.pulse.observed.Timeline)
 		}
 	}
 }
@@ -248,12 +257,7 @@ func (v *verdict) succeed(p picture, current *fact, claimants []*fact) {
 		return
 	}
 	v.accept(heir, v.successionReason(heir, current))
-	for _, c := range claimants {
-		if c != heir {
-			v.alarm = fmt.Sprintf("node %d claims to be primary on timeline %d; node %d on timeline %d is newer",
-				c.node.ID, c.pulse.observed.Timeline, heir.node.ID, heir.pulse.observed.Timeline)
-		}
-	}
+	v.warn(claimants, heir)
 }
 
 // rivals says whether the node's present claim was made while the accepted primary was alive.
