@@ -175,8 +175,9 @@ func (p *Pools) Sweep() {
 	}
 }
 
-// Reload reads the limits of all pools again.
-func (p *Pools) Reload() {
+// Reload reads the limits of all pools again; maxPerNode replaces Config.MaxPerNode.
+func (p *Pools) Reload(maxPerNode int) {
+	p.cfg.MaxPerNode = maxPerNode
 	for key, pl := range p.all {
 		pl.limits = p.cfg.Limits(key)
 	}

@@ -94,6 +94,7 @@ const (
 	serverHeld serverPhase = iota
 	serverIdle
 	serverResetting
+	serverDraining   // given up in the middle of an answer
 	serverCancelling // given back while a cancel request may still hit it
 	serverClosed
 )
@@ -131,6 +132,22 @@ func (s *Server) Closed(err error) {
 	}
 }
 
+// Aside takes what the server says while its owner does not use it; false: it is of no more use.
+func (s *Server) Aside(b []byte) bool { return s.readIdle(b) }
+
+// Abandon gives the server back in the middle of an answer that nobody wants: rest are bytes that
+// came already. It is reset before its next use.
+func (s *Server) Abandon(rest []byte) {
+	if s.phase != serverHeld {
+		return
+	}
+	s.owner, s.phase = nil, serverDraining
+	s.Link.Resume()
+	if len(rest) > 0 {
+		s.Data(rest)
+	}
+}
+
 // readIdle takes what a server says while nobody holds it: reports are kept, notices dropped, the
 // answer to a reset awaited. false: the connection is of no more use.
 func (s *Server) readIdle(b []byte) bool {
@@ -163,20 +180,28 @@ func (s *Server) idleMessage(typ byte, body []byte) bool {
 	case 'N', 'A':
 		return true
 	case 'E':
+		if s.phase == serverDraining && string(wire.ErrorField(body, 'V')) == "ERROR" {
+			return true
+		}
 		// 57P01 on an idle server is not for the next client to read.
 		s.pool.pools.log.Info("server ended an idle connection", zap.Int("node", int(s.Key.Node)),
 			zap.ByteString("sqlstate", wire.ErrorField(body, 'C')), zap.ByteString("why", wire.ErrorField(body, 'M')))
 		return false
 	case 'C':
-		return s.phase == serverResetting
+		return s.phase == serverResetting || s.phase == serverDraining
 	case 'Z':
+		if s.phase == serverDraining && len(body) == 1 && body[0] == 'I' {
+			s.phase = serverHeld
+			s.Release(Reset)
+			return true
+		}
 		if s.phase != serverResetting || len(body) != 1 || body[0] != 'I' {
 			return false
 		}
 		s.pool.ready(s)
 		return true
 	}
-	return false
+	return s.phase == serverDraining
 }
 
 // Report keeps what a ParameterStatus message says.

@@ -41,6 +41,16 @@ func AppendBind(dst []byte, b Bind, statement string) []byte {
 	return end(dst, at)
 }
 
+// AppendBindHead appends the beginning of a Bind message of which missing bytes will follow later.
+func AppendBindHead(dst []byte, b Bind, statement string, missing int) []byte {
+	dst, at := begin(dst, 'B')
+	dst = append(append(dst, b.Portal...), 0)
+	dst = append(append(dst, statement...), 0)
+	dst = append(dst, b.Rest...)
+	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at+missing))
+	return dst
+}
+
 // AppendTarget appends a Describe ('D') or Close ('C') message for a statement or a portal.
 func AppendTarget(dst []byte, typ, kind byte, name string) []byte {
 	dst, at := begin(dst, typ)
@@ -80,5 +90,27 @@ func AppendNegotiate(dst []byte, newest uint32, unknown []string) []byte {
 	for _, name := range unknown {
 		dst = append(append(dst, name...), 0)
 	}
+	return end(dst, at)
+}
+
+// AppendComplete appends CommandComplete.
+func AppendComplete(dst []byte, tag string) []byte {
+	dst, at := begin(dst, 'C')
+	dst = append(append(dst, tag...), 0)
+	return end(dst, at)
+}
+
+// AppendTextRow appends RowDescription and DataRow of one text column.
+func AppendTextRow(dst []byte, column, value string) []byte {
+	dst, at := begin(dst, 'T')
+	dst = append(dst, 0, 1)
+	dst = append(append(dst, column...), 0)
+	// No table, no attribute, type text (25) of variable length, no modifier, text format.
+	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0)
+	dst = end(dst, at)
+	dst, at = begin(dst, 'D')
+	dst = append(dst, 0, 1)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(value)))
+	dst = append(dst, value...)
 	return end(dst, at)
 }

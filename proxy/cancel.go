@@ -1,0 +1,101 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/cstproxy/cstproxy/proxy/backend"
+	"github.com/cstproxy/cstproxy/proxy/wire"
+)
+
+// cancelKey is what a client shows to cancel its query: the process id and secret of its greeting.
+type cancelKey struct {
+	pid    uint32
+	secret string
+}
+
+// register gives the session a key of its own. In session pooling the pid is the one of its server
+// process, so that pg_stat_activity and the client agree.
+func (p *Proxy) register(s *session, version uint32) cancelKey {
+	size := 4
+	if version >= wire.Version32 {
+		size = 32
+	}
+	secret := make([]byte, size)
+	for {
+		p.random(secret)
+		key := cancelKey{p.nextPID(s), string(secret)}
+		if _, taken := p.keys[key]; !taken {
+			p.keys[key] = s
+			return key
+		}
+	}
+}
+
+func (p *Proxy) random(b []byte) {
+	// crypto/rand.Read never fails (it ends the process if the kernel has no randomness).
+	_, _ = rand.Read(b)
+}
+
+func (p *Proxy) nextPID(s *session) uint32 {
+	if s.pooling == SessionPooling {
+		for _, srv := range s.kept {
+			if srv != nil {
+				return srv.PID
+			}
+		}
+	}
+	var b [4]byte
+	p.random(b[:])
+	// Below 2^22, the largest process id of Linux, and never 0.
+	return binary.BigEndian.Uint32(b[:])%(1<<22-1) + 1
+}
+
+// cancel acts on a CancelRequest. A wrong key is not answered, like everything about cancelling.
+func (p *Proxy) cancel(pid uint32, secret []byte) {
+	s := p.keys[cancelKey{pid, string(secret)}]
+	if s == nil || !p.cancels.Allow() {
+		p.stats.cancelIgnored()
+		return
+	}
+	switch s.phase {
+	case phaseHeld, phaseWaiting:
+		s.wait.Leave()
+		s.refuse(cancelled())
+	case phaseTurn, phaseCopyIn:
+		p.cancelQuery(s.held, s.cluster)
+	}
+}
+
+// cancelQuery asks the node to cancel what srv does. The server cannot go back to its pool before
+// the node has taken the request, so that no other session's query is hit.
+func (p *Proxy) cancelQuery(srv *backend.Server, c *cluster) {
+	if srv == nil {
+		return
+	}
+	node := c.view.Node(srv.Key.Node)
+	if node == nil {
+		return
+	}
+	target, pid, secret := node.Node, srv.PID, srv.Secret
+	srv.BeginCancel()
+	p.stats.cancelSent()
+	p.spawn(func(ctx context.Context) {
+		ctx, done := context.WithTimeout(ctx, cancelTimeout)
+		defer done()
+		err := p.dialer.Load().Cancel(ctx, target, pid, secret)
+		p.post(func() {
+			if err != nil {
+				p.log.Info("cancel request failed", zap.Int("node", int(target.ID)), zap.Error(err))
+			}
+			srv.EndCancel()
+		})
+	})
+}
+
+// cancelTimeout bounds how long a server is kept from its pool by a cancel request.
+const cancelTimeout = 5 * time.Second

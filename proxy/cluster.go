@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/cstproxy/cstproxy/balancer"
+	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/proxy/auth"
+	"github.com/cstproxy/cstproxy/proxy/backend"
+	"github.com/cstproxy/cstproxy/proxy/catalog"
+	"github.com/cstproxy/cstproxy/proxy/params"
+	"github.com/cstproxy/cstproxy/router"
+)
+
+// Cluster is what the data plane is given of one cluster.
+type Cluster struct {
+	Name    string
+	Board   *topology.Board
+	Catalog Catalog
+	// Balancer is the policy of ordinary sessions; ReadOnly that of read-only listeners.
+	Balancer, ReadOnly *balancer.Balancer
+	// Failed is told when a node could not be reached, so that the agent probes it at once.
+	Failed func(topology.NodeID)
+}
+
+// Catalog answers from memory what is known of roles and databases; catalog.Store is one.
+type Catalog interface {
+	Verifier(user string, done func(*auth.Verifier, error))
+	Mock(user string) *auth.Verifier
+	Forget(user string)
+	Knowledge(database string) *router.Knowledge
+	Changed(database string)
+}
+
+var _ Catalog = (*catalog.Store)(nil)
+
+// cluster is one cluster on the loop.
+type cluster struct {
+	Cluster
+	proxy       *Proxy
+	view        *topology.View
+	classifier  *router.Classifier
+	balancer    *balancer.Balancer
+	readOnly    *balancer.Balancer
+	catalog     Catalog
+	pools       *backend.Pools
+	credentials credentials
+	greetings   map[greetingKey]*greeting
+	acceptedBy  map[acceptance]struct{}
+	waiting     []*session // for a node to exist, oldest first
+	counters    map[turnKey]*atomic.Uint64
+}
+
+// acceptance: a node has once taken these settings without an error.
+type acceptance struct {
+	set  *params.Set
+	node topology.NodeID
+}
+
+// maxAccepted bounds what is remembered of accepted settings.
+const maxAccepted = 20000
+
+func (c *cluster) accept(set *params.Set, node topology.NodeID) {
+	if len(c.acceptedBy) >= maxAccepted {
+		clear(c.acceptedBy)
+	}
+	c.acceptedBy[acceptance{set, node}] = struct{}{}
+}
+
+func (c *cluster) isAccepted(set *params.Set, node topology.NodeID) bool {
+	_, ok := c.acceptedBy[acceptance{set, node}]
+	return ok
+}
+
+// acquire asks the pool of a node for a server for this session.
+func (c *cluster) acquire(s *session, node topology.NodeID) (*backend.Server, error) {
+	key := backend.Key{Cluster: c.Name, Node: node, Database: s.database, User: s.user}
+	return c.pools.Acquire(key, &s.wait, s)
+}
+
+// loginNode is where a first login asks: the primary, or any node that takes reads.
+func (c *cluster) loginNode(mode ListenerMode) topology.NodeID {
+	if mode != ListenStandby && c.view.Primary != 0 {
+		return c.view.Primary
+	}
+	for i := range c.view.Nodes {
+		if c.view.Nodes[i].TakesReads() {
+			return c.view.Nodes[i].ID
+		}
+	}
+	return c.view.Primary
+}
+
+// hold lets a session wait for a node; false when too many wait already.
+func (c *cluster) hold(s *session) bool {
+	if s.holding {
+		return true
+	}
+	if len(c.waiting) >= c.proxy.cfg.MaxWaiting {
+		return false
+	}
+	s.holding = true
+	c.waiting = append(c.waiting, s)
+	c.proxy.retry.Set(retryHeldAfter)
+	if s.phase == phaseLogin && c.proxy.cfg.HoldWrites > 0 {
+		s.arm(c.proxy.cfg.HoldWrites)
+	}
+	return true
+}
+
+// retryHeldAfter is how often those who wait for a node ask again while no View tells them to: the
+// node may be in the View and still refuse connections for a moment.
+const retryHeldAfter = 100 * time.Millisecond
+
+// wakeHeld lets all who wait for a node ask again, in their order.
+func (c *cluster) wakeHeld() {
+	list := c.waiting
+	c.waiting = nil
+	for _, s := range list {
+		s.holding = false
+		s.again()
+	}
+}
+
+// forget takes a session off the list.
+func (c *cluster) forget(s *session) {
+	if !s.holding {
+		return
+	}
+	s.holding = false
+	for i, w := range c.waiting {
+		if w == s {
+			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
+			return
+		}
+	}
+}
+
+// viewChanged takes a new View over: connections to nodes that left end, and held turns go on.
+func (c *cluster) viewChanged(v *topology.View) {
+	old := c.view
+	c.view = v
+	if v.Epoch != old.Epoch || v.SystemID != old.SystemID {
+		clear(c.greetings)
+		clear(c.acceptedBy)
+	}
+	c.pools.ViewChanged(c.Name, func(id topology.NodeID, made topology.Epoch) backend.Fate {
+		n := v.Node(id)
+		switch {
+		case n == nil || n.Health == topology.Foreign:
+			return backend.Cut
+		case id == v.Primary:
+			return backend.Keep
+		case n.Health == topology.Down:
+			return backend.Cut
+		case n.Role == topology.RolePrimary || n.Health != topology.Healthy && n.Health != topology.Lagging:
+			return backend.Finish
+		case made != 0 && made != v.Epoch && old.Primary == id:
+			return backend.Finish
+		}
+		return backend.Keep
+	})
+	c.wakeHeld()
+}
+
+// credentials are the SCRAM keys that clients' logins left behind, by user.
+type credentials map[string]*auth.Keys
+
+func (c credentials) learn(user string, keys *auth.Keys) { c[user] = keys }

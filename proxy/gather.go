@@ -1,0 +1,226 @@
+package proxy
+
+import (
+	"github.com/cstproxy/cstproxy/proxy/wire"
+	"github.com/cstproxy/cstproxy/router"
+)
+
+// gather looks for the end of a turn in what the client has sent so far. Nothing of a turn is
+// used before its end is there, unless it grows beyond max_turn_bytes.
+func (s *session) gather(b []byte) int {
+	if s.stray > 0 {
+		n := min(s.stray, len(b))
+		s.stray -= n
+		return n
+	}
+	off, cut := s.scan(b)
+	switch cut {
+	case cutNothing, cutClosed:
+		return 0
+	case cutStray:
+		return s.gather(b)
+	}
+	s.scanned = 0
+	s.disarm()
+	t := s.proxy.turns.get()
+	t.began = s.status
+	s.turn = t
+	s.take(b, off, cut)
+	if s.phase == phaseIdle {
+		s.place()
+	}
+	return off
+}
+
+// gatherMore does the same for a turn that is open, and sends what it finds to the turn's server.
+func (s *session) gatherMore(b []byte) int {
+	t := s.turn
+	if t.rest > 0 {
+		n := min(t.rest, len(b))
+		t.rest -= n
+		s.toServer(b[:n])
+		if last := t.ops[len(t.ops)-1].typ; t.rest == 0 && (last == 'Q' || last == 'F') {
+			t.open = false // it was the last message of its turn
+		}
+		return n
+	}
+	off, cut := s.scan(b)
+	if cut == cutNothing || cut == cutClosed {
+		return 0
+	}
+	s.scanned = 0
+	if cut == cutStray {
+		n := min(s.stray, len(b))
+		s.stray -= n
+		return n
+	}
+	s.take(b, off, cut)
+	if s.phase == phaseTurn {
+		s.sendPart(s.held)
+	}
+	return off
+}
+
+// take makes b[:off] the turn's next part.
+func (s *session) take(b []byte, off int, cut cutKind) {
+	t := s.turn
+	t.msgs, t.owned = b[:off], t.owned[:0]
+	t.open = cut == cutFlush || cut == cutLarge
+	if cut == cutLarge {
+		s.dirty = true
+	}
+	s.analyse(cut)
+}
+
+// cutKind says why a scan ended.
+type cutKind uint8
+
+const (
+	cutNothing cutKind = iota // the end is not there yet
+	cutTurn                   // Query, FunctionCall or Sync
+	cutFlush
+	cutLarge  // too long to wait for the end
+	cutStray  // COPY data that nobody wants any more
+	cutClosed // the session ended
+)
+
+// scan walks over complete messages. It starts where the last scan of these bytes stopped.
+func (s *session) scan(b []byte) (off int, cut cutKind) {
+	off = s.scanned
+	for {
+		typ, size, ok, err := wire.Header(b[off:])
+		if err != nil {
+			s.fatal(protocolViolation("invalid message length"))
+			return 0, cutClosed
+		}
+		if !ok {
+			break
+		}
+		if !knownFrontend(typ) {
+			s.fatal(protocolViolation("invalid frontend message type " + printableType(typ)))
+			return 0, cutClosed
+		}
+		if off == 0 && (typ == 'd' || typ == 'c' || typ == 'f') {
+			// After a failed COPY the client may still be sending: PostgreSQL ignores it, too.
+			s.stray = size
+			return 0, cutStray
+		}
+		if off+size > len(b) {
+			if off+size > s.proxy.cfg.MaxTurnBytes {
+				return s.cutLarge(b, off, typ)
+			}
+			break
+		}
+		next := off + size
+		switch typ {
+		case 'Q', 'F', 'S':
+			return next, cutTurn
+		case 'H':
+			return next, cutFlush
+		case 'X':
+			// Whatever stands before it without a Sync would be rolled back.
+			s.terminate()
+			return 0, cutClosed
+		}
+		off = next
+		if off > s.proxy.cfg.MaxTurnBytes {
+			return off, cutLarge
+		}
+	}
+	s.scanned = off
+	return 0, cutNothing
+}
+
+// cutLarge ends the scan at a message that is too long to be waited for. What may be that long is
+// passed on as it comes; the rest is nonsense.
+func (s *session) cutLarge(b []byte, off int, typ byte) (int, cutKind) {
+	if off > 0 {
+		return off, cutLarge
+	}
+	if len(b) < 4096 {
+		s.scanned = 0
+		return 0, cutNothing // enough to read names and the first words
+	}
+	switch typ {
+	case 'Q', 'P', 'B', 'F':
+		return len(b), cutLarge
+	}
+	s.fatal(protocolViolation("message too long"))
+	return 0, cutClosed
+}
+
+func knownFrontend(typ byte) bool {
+	switch typ {
+	case 'Q', 'P', 'B', 'D', 'E', 'C', 'S', 'H', 'F', 'X', 'd', 'c', 'f':
+		return true
+	}
+	return false
+}
+
+func printableType(typ byte) string {
+	if typ < 32 || typ > 126 {
+		return "that is not printable"
+	}
+	return string(rune(typ))
+}
+
+// terminate ends the session at the client's wish.
+func (s *session) terminate() {
+	s.end()
+	s.link.Close()
+}
+
+// skipToSync drops the rest of a turn that the proxy refused.
+func (s *session) skipToSync(b []byte) int {
+	t := s.turn
+	if t.rest > 0 {
+		n := min(t.rest, len(b))
+		t.rest -= n
+		return n
+	}
+	typ, size, ok, err := wire.Header(b)
+	switch {
+	case err != nil:
+		s.fatal(protocolViolation("invalid message length"))
+		return 0
+	case !ok:
+		return 0
+	case typ == 'X':
+		s.terminate()
+		return 0
+	case typ == 'S':
+		if len(b) < size {
+			return 0
+		}
+		s.link.Write(wire.AppendReady(nil, s.status))
+		s.turnOver()
+		return size
+	}
+	n := min(size, len(b))
+	t.rest = size - n
+	return n
+}
+
+// refuse answers the turn with an error of ours: one ErrorResponse and one ReadyForQuery, like
+// any error.
+func (s *session) refuse(r *refusal) {
+	t := s.turn
+	s.disarm()
+	s.undo(t.ops)
+	s.proxy.stats.refused(r.code)
+	if r.severity == severityFatal {
+		s.fatal(r)
+		return
+	}
+	b := r.append(s.proxy.scratch[:0])
+	s.rs.Done(nil, router.TxStatus(s.status), router.Failed)
+	if t.open {
+		s.link.Write(b)
+		s.phase = phaseSkip
+		s.proceed()
+		return
+	}
+	s.link.Write(wire.AppendReady(b, s.status))
+	s.turnOver()
+	s.proceed()
+}

@@ -1,0 +1,252 @@
+package proxy
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cstproxy/cstproxy/balancer"
+	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/proxy/backend"
+	"github.com/cstproxy/cstproxy/router"
+)
+
+// place finds the server for a turn whose first part is complete.
+func (s *session) place() {
+	t := s.turn
+	if s.lostTx {
+		s.answerLost()
+		return
+	}
+	if s.answerLocally() {
+		return
+	}
+	t.route = s.rs.Route(t.verdicts)
+	if s.held != nil {
+		s.send(s.held)
+		return
+	}
+	t.route = s.overrule(t.route)
+	s.waited = s.proxy.now()
+	s.seek()
+}
+
+// overrule applies what stands above the router: the listener, and turns that go on after a Flush,
+// whose rest is not known.
+func (s *session) overrule(r router.Route) router.Route {
+	switch {
+	case s.mode == ListenStandby:
+		return router.Route{Target: router.Standby, Why: "read-only listener"}
+	case s.mode == ListenPrimary:
+		return router.Route{Target: router.Primary, Why: "primary listener"}
+	case s.turn.open:
+		return router.Route{Target: router.Primary, Why: "flush before sync"}
+	case r.Target == router.Pinned:
+		// The server that it was pinned to is gone, and so is the state.
+		return router.Route{Target: router.Primary, Why: r.Why}
+	}
+	return r
+}
+
+// seek asks for a server of the right kind; send, refuse, or a wait follows.
+func (s *session) seek() {
+	t := s.turn
+	node, why := s.chooseNode()
+	if node == 0 {
+		s.holdTurn()
+		return
+	}
+	if why != "" {
+		t.route.Why = why
+	}
+	if kept := s.keptFor(node); kept != nil {
+		s.send(kept)
+		return
+	}
+	t.node = node
+	srv, err := s.cluster.acquire(s, node)
+	switch {
+	case err != nil:
+		s.Refused(err)
+	case srv != nil:
+		s.send(srv)
+	default:
+		s.waitFor(phaseWaiting, s.proxy.cfg.WaitTimeout)
+	}
+}
+
+// chooseNode picks the node; 0 means that there is none now. why replaces the router's reason
+// when the balancer decided otherwise.
+func (s *session) chooseNode() (topology.NodeID, string) {
+	t, v := s.turn, s.cluster.view
+	if t.route.Target != router.Standby {
+		for _, tried := range t.tried {
+			if tried == v.Primary {
+				return 0, ""
+			}
+		}
+		return v.Primary, ""
+	}
+	need := balancer.Need{Ticket: s.ticket, Exclude: t.tried}
+	if s.mode == ListenStandby {
+		return s.cluster.readOnly.Pick(v, need, s.proxy.now())
+	}
+	return s.cluster.balancer.Pick(v, need, s.proxy.now())
+}
+
+// holdTurn lets the turn wait until there is a node for it, at most hold_writes.
+func (s *session) holdTurn() {
+	left := s.proxy.cfg.HoldWrites - s.proxy.now().Sub(s.waited)
+	if left <= 0 || !s.cluster.hold(s) {
+		s.refuse(s.noNode())
+		return
+	}
+	s.waitFor(phaseHeld, left)
+}
+
+func (s *session) noNode() *refusal {
+	if s.turn.route.Target == router.Standby && s.mode == ListenStandby {
+		return noStandby()
+	}
+	return noPrimary(s.cluster.view.WhyNoPrimary, s.proxy.now().Sub(s.waited).Round(time.Millisecond))
+}
+
+func (s *session) waitFor(p phase, atMost time.Duration) {
+	s.phase = p
+	s.turn.own()
+	if atMost > 0 {
+		s.arm(atMost)
+	}
+}
+
+// Granted brings the server that was waited for (backend.Waiter).
+func (s *session) Granted(srv *backend.Server) {
+	s.disarm()
+	switch s.phase {
+	case phaseWaiting:
+		s.send(srv)
+	case phaseLogin:
+		s.loginGranted(srv)
+	default:
+		srv.Release(backend.Clean)
+	}
+}
+
+// Refused says that the pool that was asked will not give a server (backend.Waiter). Another node
+// may: for a read the balancer is asked again, a turn for the primary is held.
+func (s *session) Refused(err error) {
+	if s.phase == phaseLogin {
+		s.loginRefused(err)
+		return
+	}
+	s.disarm()
+	var node *backend.NodeError
+	var refusal *backend.ServerError
+	switch {
+	case errors.As(err, &node):
+		if s.turn.route.Target == router.Standby && len(s.turn.tried) < maxTries {
+			s.turn.tried = append(s.turn.tried, node.Node)
+			s.phase = phaseIdle
+			s.seek()
+			return
+		}
+		s.holdTurn()
+	case errors.As(err, &refusal):
+		// The server's own words, as an error of this turn.
+		s.refuse(fromServer(refusal))
+	default:
+		s.refuse(refusalFor(err))
+	}
+}
+
+// maxTries is how many nodes a read may be refused by before it is held like a write.
+const maxTries = 8
+
+// again is called when the View changed, or some time after a node could not be reached: a held
+// turn or login asks once more.
+func (s *session) again() {
+	switch s.phase {
+	case phaseHeld:
+		s.disarm()
+		s.turn.tried = s.turn.tried[:0]
+		s.seek()
+	case phaseLogin:
+		if !s.wait.Waiting() && s.held == nil {
+			s.seekLoginServer()
+		}
+	}
+}
+
+// expired is the session's alarm.
+func (s *session) expired() {
+	s.alarmed = false
+	switch s.phase {
+	case phaseStartup, phaseSecuring, phaseVerifier, phaseAuth:
+		s.log.Debug("login took too long")
+		s.fatal(loginTimeout())
+	case phaseLogin:
+		s.fatal(noPrimary(s.cluster.view.WhyNoPrimary, s.proxy.now().Sub(s.waited).Round(time.Millisecond)))
+	case phaseIdle:
+		s.idleExpired()
+	case phaseHeld:
+		s.refuse(s.noNode())
+	case phaseWaiting:
+		s.wait.Leave()
+		s.refuse(waitedTooLong(s.proxy.now().Sub(s.waited).Round(time.Millisecond)))
+	case phaseTurn, phaseCopyIn, phasePreparing:
+		s.proxy.cancelQuery(s.held, s.cluster)
+	}
+}
+
+func (s *session) idleExpired() {
+	if s.status != 'I' {
+		s.fatal(idleInTransaction())
+		return
+	}
+	s.fatal(idleTooLong())
+}
+
+func (s *session) armIdle() {
+	d := s.proxy.cfg.ClientIdleTimeout
+	if s.status != 'I' {
+		d = s.proxy.cfg.IdleTransactionTimeout
+	}
+	s.disarm()
+	if d > 0 {
+		s.arm(d)
+	}
+}
+
+func (s *session) arm(d time.Duration) {
+	s.alarmed = true
+	s.timer.Set(d)
+}
+
+func (s *session) disarm() {
+	if s.alarmed {
+		s.alarmed = false
+		s.timer.Stop()
+	}
+}
+
+// keptFor is the connection that session pooling keeps to a node.
+func (s *session) keptFor(node topology.NodeID) *backend.Server {
+	for _, srv := range s.kept {
+		if srv != nil && srv.Key.Node == node && !srv.Doomed() {
+			return srv
+		}
+	}
+	return nil
+}
+
+// keepServer makes srv one of the connections that session pooling keeps: the first to a primary,
+// the second to a standby.
+func (s *session) keepServer(srv *backend.Server) {
+	slot := router.Primary
+	if srv.Key.Node != s.cluster.view.Primary {
+		slot = router.Standby
+	}
+	if old := s.kept[slot]; old != nil && old != srv {
+		old.Release(backend.Reset)
+	}
+	s.kept[slot] = srv
+}

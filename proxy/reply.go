@@ -1,0 +1,378 @@
+package proxy
+
+import (
+	"go.uber.org/zap"
+
+	"github.com/cstproxy/cstproxy/proxy/backend"
+	"github.com/cstproxy/cstproxy/proxy/wire"
+	"github.com/cstproxy/cstproxy/router"
+)
+
+// maxInspected bounds the messages that are kept until they are complete; longer ones are judged
+// by their beginning. Errors and reports are far shorter.
+const maxInspected = 64 << 10
+
+// reader is one pass over bytes of a server. b[start:at] goes to the client as it is.
+type reader struct {
+	s         *session
+	srv       *backend.Server
+	b         []byte
+	start, at int
+	next      int  // where the message that is being judged ends, as far as it is in b
+	finished  bool // the turn's ReadyForQuery was among them
+	ended     bool // the session or its hold on the server ended
+}
+
+// FromServer takes bytes of a server that the session holds (backend.Owner).
+func (s *session) FromServer(srv *backend.Server, b []byte) {
+	if srv != s.held {
+		// A kept connection that is not in use can only say something asynchronous.
+		if !srv.Aside(b) {
+			s.unkeep(srv)
+			srv.Release(backend.Close)
+		}
+		return
+	}
+	r := reader{s: s, srv: srv, b: b}
+	r.read()
+	if r.ended || s.phase == phaseClosed {
+		return
+	}
+	r.flush()
+	if r.finished {
+		s.turnDone()
+		return
+	}
+	if s.link.Queued() >= highWater {
+		srv.Link.Pause()
+	}
+	if s.reads() {
+		s.proceed()
+	}
+}
+
+// read walks over all messages and parts of messages in b.
+func (r *reader) read() {
+	f := &r.srv.Frame
+	for r.at < len(r.b) && !r.ended {
+		if f.Rest > 0 {
+			n := min(f.Rest, len(r.b)-r.at)
+			f.Rest -= n
+			if f.Drop == backend.Swallow {
+				r.cutTo(r.at + n)
+			} else {
+				r.at += n
+			}
+			continue
+		}
+		if len(f.Part) > 0 {
+			if !r.completePart(f) {
+				return
+			}
+			continue
+		}
+		if !r.message(f) {
+			return
+		}
+	}
+}
+
+// completePart adds to a message whose beginning came earlier; false when b is used up.
+func (r *reader) completePart(f *backend.Frame) bool {
+	need := wire.HeaderSize
+	typ, size, ok, err := wire.Header(f.Part)
+	if err != nil {
+		r.broken()
+		return false
+	}
+	if ok {
+		need = inspect(typ, size)
+	}
+	n := min(need-len(f.Part), len(r.b)-r.at)
+	f.Part = append(f.Part, r.b[r.at:r.at+n]...)
+	r.cutTo(r.at + n)
+	if len(f.Part) < need || !ok {
+		if len(f.Part) < wire.HeaderSize {
+			return false
+		}
+		if typ, size, ok, err = wire.Header(f.Part); err != nil {
+			r.broken()
+			return false
+		}
+		if need = inspect(typ, size); len(f.Part) < need {
+			return r.at < len(r.b)
+		}
+	}
+	msg := f.Part
+	f.Part = nil
+	f.Rest = size - len(msg)
+	r.next = r.at
+	f.Drop = r.judge(typ, msg)
+	if r.ended {
+		return false
+	}
+	if f.Drop == backend.Forward {
+		r.insert(msg)
+	}
+	return true
+}
+
+// message judges the message at r.at; false when too little of it is there.
+func (r *reader) message(f *backend.Frame) bool {
+	b := r.b[r.at:]
+	typ, size, ok, err := wire.Header(b)
+	if err != nil {
+		r.broken()
+		return false
+	}
+	if !ok || len(b) < inspect(typ, size) {
+		f.Part = append(f.Part, b...)
+		r.cutTo(len(r.b))
+		return false
+	}
+	have := min(size, len(b))
+	r.next = r.at + have
+	drop := r.judge(typ, b[:have])
+	if r.ended {
+		return false
+	}
+	if drop == backend.Swallow {
+		r.cutTo(r.at + have)
+	} else {
+		r.at += have
+	}
+	f.Rest, f.Drop = size-have, drop
+	return true
+}
+
+// inspect is how much of a message must be there before it can be judged.
+func inspect(typ byte, size int) int {
+	switch typ {
+	case 'E', 'S', 'Z', 'C':
+		return min(size, maxInspected)
+	}
+	return wire.HeaderSize
+}
+
+// cutTo leaves b[r.at:to] out of what the client gets.
+func (r *reader) cutTo(to int) {
+	r.flush()
+	r.start, r.at = to, to
+}
+
+// flush passes on what has been judged so far, or keeps it back while the turn may still be run
+// elsewhere.
+func (r *reader) flush() {
+	span := r.b[r.start:r.at]
+	r.start = r.at
+	t := r.s.turn
+	if t == nil {
+		if len(span) > 0 {
+			r.s.link.Write(span)
+		}
+		return
+	}
+	if t.holdsBack(len(span)) {
+		t.held = append(t.held, span...)
+		return
+	}
+	if len(t.held) > 0 {
+		r.s.link.Buffer(t.held)
+		t.held = t.held[:0]
+		t.forwarded = true
+	}
+	if len(span) > 0 {
+		t.forwarded = true
+		r.s.link.Write(span)
+	}
+}
+
+// insert puts bytes of ours, or a message that was put together, into the client's stream.
+func (r *reader) insert(b []byte) {
+	r.flush()
+	t := r.s.turn
+	if t != nil && t.holdsBack(len(b)) {
+		t.held = append(t.held, b...)
+		return
+	}
+	if t != nil {
+		t.forwarded = true
+	}
+	r.s.link.Buffer(b)
+}
+
+// holdsBack says whether more of the answer is kept back: nothing in it commits us yet to this
+// server.
+func (t *turn) holdsBack(more int) bool {
+	return t.rerunnable && !t.decided && !t.forwarded && len(t.held)+more <= maxHeldBack
+}
+
+// maxHeldBack bounds what is kept back of an answer: the messages before the first row.
+const maxHeldBack = 16 << 10
+
+// broken ends a server whose messages make no sense.
+func (r *reader) broken() {
+	r.ended = true
+	r.s.log.Error("server sent an impossible message", zap.Int("node", int(r.srv.Key.Node)))
+	r.srv.Link.Close()
+}
+
+// judge decides about one message, which is complete or at least long enough; it may take the
+// turn's state further.
+func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
+	s, t := r.s, r.s.turn
+	switch typ {
+	case 'S':
+		return s.report(r.srv, wire.Body(msg))
+	case 'N', 'A':
+		if t != nil && t.hidden() {
+			return backend.Swallow
+		}
+		return backend.Forward
+	case 'E':
+		return r.serverError(msg)
+	}
+	if t == nil {
+		r.broken()
+		return backend.Swallow
+	}
+	if s.phase == phasePreparing || s.phase == phaseLogin {
+		return r.preparing(typ, msg)
+	}
+	if t.hidden() {
+		if typ == 'Z' {
+			t.replies.pop()
+		}
+		return backend.Swallow
+	}
+	r.injected()
+	switch typ {
+	case '1', '2', '3', 'T', 'n', 't':
+		return r.answered(typ)
+	case 'C', 'I', 's':
+		t.decided = true
+		return r.answered(typ)
+	case 'G':
+		s.copyBegins()
+	case 'Z':
+		return r.ready(msg)
+	}
+	t.decided = true
+	return backend.Forward
+}
+
+// hidden says whether the server is answering a query of ours.
+func (t *turn) hidden() bool {
+	first := t.replies.first()
+	return first != nil && first.kind == replyHidden
+}
+
+// injected writes the answers that are ours to give and whose turn has come.
+func (r *reader) injected() {
+	t := r.s.turn
+	for x := t.replies.first(); x != nil; x = t.replies.first() {
+		switch x.kind {
+		case replyParseDone:
+			r.insert(parseComplete)
+		case replyCloseDone:
+			x.op.prev.Drop()
+			r.insert(closeComplete)
+		default:
+			return
+		}
+		t.replies.pop()
+	}
+}
+
+var parseComplete = wire.AppendEmpty(nil, '1')
+var closeComplete = wire.AppendEmpty(nil, '3')
+
+// answerInjected gives the answers that are ours to give when nothing is expected from the server
+// before them (Flush).
+func (s *session) answerInjected() {
+	s.turn.decided = true
+	r := reader{s: s, srv: s.held}
+	r.injected()
+	r.flush()
+}
+
+// answered takes an answer off the queue.
+func (r *reader) answered(typ byte) backend.Disposal {
+	t := r.s.turn
+	x := t.replies.first()
+	if x == nil || x.kind == replyQuery {
+		return backend.Forward
+	}
+	drop := backend.Forward
+	switch {
+	case typ == '1' && (x.kind == replyParse || x.kind == replyParseHidden):
+		if x.kind == replyParseHidden {
+			drop = backend.Swallow
+		}
+	case typ == '2' && x.kind == replyBind:
+	case typ == '3' && (x.kind == replyClose || x.kind == replyCloseHidden):
+		if x.kind == replyCloseHidden {
+			drop = backend.Swallow
+		}
+	case (typ == 'T' || typ == 'n') && x.kind == replyDescribe:
+	case (typ == 'C' || typ == 'I' || typ == 's') && x.kind == replyExecute:
+	default:
+		return backend.Forward // 'T' in front of rows, 'C' inside a simple Query
+	}
+	t.replies.pop()
+	if t.syncHeld {
+		r.s.syncIfDue()
+	}
+	return drop
+}
+
+// ready takes ReadyForQuery.
+func (r *reader) ready(msg []byte) backend.Disposal {
+	s, t := r.s, r.s.turn
+	x := t.replies.first()
+	if x == nil || (x.kind != replySync && x.kind != replyQuery) || len(msg) != 6 {
+		s.log.Error("ReadyForQuery out of place", zap.Int("node", int(r.srv.Key.Node)))
+		r.broken()
+		return backend.Swallow
+	}
+	t.replies.pop()
+	if t.restale {
+		return r.sendAgain()
+	}
+	s.status = msg[5]
+	t.decided = true
+	s.stamp()
+	r.finished = t.replies.empty() && (!t.open || t.rest > 0)
+	return backend.Forward
+}
+
+// report takes a ParameterStatus: it is kept for the connection, and the client gets it only if
+// its own statements caused it and nodes cannot differ in it.
+func (s *session) report(srv *backend.Server, body []byte) backend.Disposal {
+	srv.Report(body)
+	name, value, _ := wire.ReadParameterStatus(body)
+	t := s.turn
+	if string(name) == hotStandby || t != nil && t.hidden() || s.phase == phasePreparing || s.phase == phaseLogin {
+		return backend.Swallow
+	}
+	s.noteReported(string(name), string(value))
+	if t != nil {
+		t.reported = true
+	}
+	return backend.Forward
+}
+
+// noteReported follows the settings that decide how the client's SQL is read.
+func (s *session) noteReported(name, value string) {
+	switch name {
+	case "standard_conforming_strings":
+		s.sql.strings = router.StandardStrings
+		if value == "off" {
+			s.sql.strings = router.EscapeStrings
+		}
+	case "client_encoding":
+		s.sql.encoding = router.EncodingOf(value)
+	case "application_name":
+		s.retune(value)
+	}
+}

@@ -1,0 +1,197 @@
+package proxy
+
+import (
+	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/proxy/wire"
+	"github.com/cstproxy/cstproxy/router"
+)
+
+// turn is one request on its way: a simple Query, or everything up to one Sync. A turn that is
+// open (Flush without Sync, or too large to look at whole) gets more messages while it runs.
+type turn struct {
+	msgs     []byte // the messages of the current part, as the client sent them
+	owned    []byte // buffer behind msgs when they had to be copied
+	ops      []op
+	verdicts []*router.Verdict // of all texts parsed, described, bound or executed
+	executed []*router.Verdict // of those that are executed
+	made     []*statement      // unnamed statements of this turn
+	replies  replies
+	route    router.Route
+	node     topology.NodeID
+
+	open     bool // more messages of this turn will come
+	plain    bool // nothing in msgs has to be rewritten
+	copyIn   bool // it contains COPY … FROM STDIN
+	began    byte // transaction status before it
+	failed   bool // the server reported an error
+	reported bool // the server reported a parameter
+	syncHeld bool // a Sync waits until the server says whether COPY begins
+	copying  copyState
+	rest     int // bytes of a client message that are still to be passed on
+	tried    []topology.NodeID
+
+	rerunnable bool   // it could be run again elsewhere if nothing of its answer has been forwarded
+	restaled   bool   // its plan was stale once already
+	restale    bool   // its plan was stale: it is run again after ReadyForQuery
+	held       []byte // answer that is kept back while the turn may still be run elsewhere
+	decided    bool   // something came that commits us to this answer
+	forwarded  bool   // some of the answer is at the client
+}
+
+// op is one message of a turn.
+type op struct {
+	typ      byte
+	off, end int
+	stmt     *statement // P: what it defines; B, D, C: what it names; nil when unknown or unnamed
+	name     string     // P, C: the client's name, for taking the definition back
+	prev     *statement // P, C: what the name meant before
+}
+
+type copyState uint8
+
+const (
+	noCopy copyState = iota
+	copyTaking
+	copyEnded
+	copyFailed
+)
+
+// reply is an answer that the server, or the proxy in its place, owes the client.
+type reply struct {
+	kind replyKind
+	op   op
+	stmt *statement // for hidden ones: what was parsed
+}
+
+type replyKind uint8
+
+const (
+	replyParse       replyKind = iota // '1'
+	replyParseHidden                  // '1', not asked for by the client
+	replyParseDone                    // '1' from us: the server has the statement already
+	replyBind                         // '2'
+	replyDescribe                     // ['t'] 'T' or 'n'
+	replyExecute                      // … 'C', 'I' or 's'
+	replyClose                        // '3'
+	replyCloseHidden                  // '3', not asked for
+	replyCloseDone                    // '3' from us: the server keeps the statement
+	replySync                         // 'Z'
+	replyQuery                        // … 'Z'
+	replyHidden                       // … 'Z', a query of ours
+)
+
+// replies is a queue that keeps its memory.
+type replies struct {
+	all  []reply
+	head int
+}
+
+func (r *replies) push(x reply) { r.all = append(r.all, x) }
+func (r *replies) empty() bool  { return r.head == len(r.all) }
+func (r *replies) first() *reply {
+	if r.empty() {
+		return nil
+	}
+	return &r.all[r.head]
+}
+func (r *replies) pop() { r.head++ }
+func (r *replies) reset() {
+	clear(r.all)
+	r.all, r.head = r.all[:0], 0
+}
+
+// turns keeps unused turns: an idle session has none.
+type turns struct{ free []*turn }
+
+func (ts *turns) get() *turn {
+	if n := len(ts.free); n > 0 {
+		t := ts.free[n-1]
+		ts.free = ts.free[:n-1]
+		return t
+	}
+	return &turn{}
+}
+
+func (ts *turns) put(t *turn) {
+	if len(ts.free) >= 1024 {
+		return
+	}
+	clear(t.ops)
+	clear(t.verdicts)
+	clear(t.executed)
+	clear(t.made)
+	t.replies.reset()
+	owned, held, all := t.owned, t.held, t.replies.all
+	if cap(owned) > maxKept {
+		owned = nil
+	}
+	if cap(held) > maxKept {
+		held = nil
+	}
+	ops, verdicts, executed, made, tried := t.ops, t.verdicts, t.executed, t.made, t.tried
+	if cap(ops) > 256 || cap(all) > 1024 {
+		ops, all, verdicts, executed, made = nil, nil, nil, nil, nil
+	}
+	*t = turn{owned: owned[:0], held: held[:0], ops: ops[:0], verdicts: verdicts[:0],
+		executed: executed[:0], made: made[:0], tried: tried[:0]}
+	t.replies.all = all[:0]
+	ts.free = append(ts.free, t)
+}
+
+// buffers keeps unused byte slices of one loop.
+type buffers struct{ free [][]byte }
+
+const (
+	// maxKept is the largest slice that is kept for reuse.
+	maxKept = 64 << 10
+	// highWater is how much may wait in one direction before the other side is not read.
+	highWater = 256 << 10
+)
+
+func (p *buffers) get() []byte {
+	if n := len(p.free); n > 0 {
+		b := p.free[n-1]
+		p.free = p.free[:n-1]
+		return b
+	}
+	return make([]byte, 0, 4096)
+}
+
+func (p *buffers) put(b []byte) {
+	if cap(b) > 0 && cap(b) <= maxKept && len(p.free) < 256 {
+		p.free = append(p.free, b[:0])
+	}
+}
+
+// own copies the turn's messages, whose bytes belong to the driver.
+func (t *turn) own() {
+	if len(t.owned) == 0 && len(t.msgs) > 0 {
+		t.owned = append(t.owned[:0], t.msgs...)
+		t.msgs = t.owned
+	}
+}
+
+// endsSync says whether the current part ends with a Sync.
+func (t *turn) endsSync() bool {
+	n := len(t.ops)
+	return n > 0 && t.ops[n-1].typ == 'S'
+}
+
+// single says whether at most one statement is executed, so that nothing before it can have
+// taken effect when it fails.
+func (t *turn) single() bool {
+	executes := 0
+	for i := range t.ops {
+		switch t.ops[i].typ {
+		case 'E':
+			executes++
+		case 'Q':
+			executes += max(1, t.executed[0].Statements)
+		case 'F':
+			executes += 2
+		}
+	}
+	return executes <= 1
+}
+
+func (t *turn) body(o *op) []byte { return wire.Body(t.msgs[o.off:o.end]) }
