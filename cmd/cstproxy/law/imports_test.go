@@ -129,7 +129,7 @@ var homes = map[string][]string{
 	"github.com/jedib0t/go-pretty/v6":        {"cmd"},
 	"github.com/coreos/go-systemd/v22":       {"cmd"},
 	"github.com/lib/pq":                      {},
-	"github.com/prometheus/client_golang":    {"admin"},
+	"github.com/prometheus/client_golang":    {"admin", "cmd"},
 	"net/http":                               {"admin", "cmd"},
 	"golang.org/x/sys/unix":                  {"proxy/reactor", "ha", "cmd", "bench"},
 	"syscall":                                {"proxy/reactor", "proxy", "ha", "cmd", "bench"},
