@@ -59,7 +59,8 @@ type Config struct {
 	RefreshEvery time.Duration `toml:"refresh_every"`
 	// ForgetAfter drops the catalogue of a database that nobody used for so long.
 	ForgetAfter time.Duration `toml:"forget_after"`
-	// MaxDatabases bounds how many databases are known at a time, about 1 MB each.
+	// MaxDatabases bounds how many databases are known at a time: 170 kB each, and more with many
+	// relations and functions of their own.
 	MaxDatabases int `toml:"max_databases"`
 	// MaxCatalogBytes bounds what is read of one database; a larger catalogue stays unknown.
 	MaxCatalogBytes int `toml:"max_catalog_bytes"`

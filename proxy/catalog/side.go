@@ -147,11 +147,6 @@ func (c *side) rows(ctx context.Context, sql string, args [][]byte, each func(ro
 	return err
 }
 
-func (c *side) exec(ctx context.Context, sql string) error {
-	_, err := c.Exec(ctx, sql).ReadAll()
-	return err
-}
-
 // close ends the connection in order if that takes no time.
 func (c *side) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
