@@ -20,6 +20,7 @@ import (
 	"github.com/cstproxy/cstproxy/ha"
 	"github.com/cstproxy/cstproxy/proxy"
 	"github.com/cstproxy/cstproxy/proxy/auth"
+	"github.com/cstproxy/cstproxy/proxy/catalog"
 	"github.com/cstproxy/cstproxy/router"
 )
 
@@ -29,6 +30,8 @@ type Config struct {
 	Proxy proxy.Config
 	// HBA has the sections [[hba]], in their order: the first that matches a client counts.
 	HBA []auth.Rule
+	// Catalog has the section [catalog]; whom to ask as is a matter of each [[cluster]].
+	Catalog catalog.Config
 	// Balancer has the section [balancer].
 	Balancer balancer.Config
 	// Routing has the sections [[routing.rule]].
@@ -96,6 +99,7 @@ func Default() *Config {
 	return &Config{
 		Proxy:    proxy.DefaultConfig(),
 		HBA:      auth.DefaultRules(),
+		Catalog:  catalog.DefaultConfig(),
 		Balancer: balancer.DefaultConfig(),
 		HA:       ha.DefaultConfig(),
 		Admin:    admin.DefaultConfig(),
@@ -109,6 +113,7 @@ func (c *Config) mounts() []mount {
 		{path: "proxy", value: reflect.ValueOf(&c.Proxy).Elem()},
 		{path: "listen", value: reflect.ValueOf(&c.Proxy.Listeners).Elem()},
 		{path: "pool", value: reflect.ValueOf(&c.Proxy.Pools).Elem()},
+		{path: "catalog", value: reflect.ValueOf(&c.Catalog).Elem(), hidden: []string{"auth_user", "auth_password"}},
 		{path: "balancer", value: reflect.ValueOf(&c.Balancer).Elem()},
 		{path: "routing", value: reflect.ValueOf(&c.Routing).Elem()},
 		{path: "hba", value: reflect.ValueOf(&c.HBA).Elem()},
@@ -203,12 +208,13 @@ func document(path, text string) (map[string]any, error) {
 func (c *Config) read(doc map[string]any, lines lineIndex, mounts []mount, environ []string) (*Config, error) {
 	d := &decoder{
 		file: c.path, lines: lines, origins: c.origins,
-		elements: elementDefaults(), sections: sectionKeys(mounts),
+		elements: elementDefaults(), sections: sectionKeys(mounts), hidden: hiddenKeys(mounts),
 	}
 	d.root(doc, mounts)
 	d.environment(environ, mounts)
 	c.resolvePaths()
 	d.secrets(c)
+	d.files(c)
 	if len(d.problems) == 0 { // what is half read would be reported twice
 		d.validate(c, mounts)
 	}
@@ -226,9 +232,19 @@ func syntaxProblem(path string, err error) Problem {
 	return Problem{File: path, Text: err.Error()}
 }
 
+func hiddenKeys(mounts []mount) []string {
+	var list []string
+	for _, m := range mounts {
+		for _, key := range m.hidden {
+			list = append(list, join(m.path, key))
+		}
+	}
+	return list
+}
+
 // sectionKeys lists the keys of every section, nested ones as section.subsection.
 func sectionKeys(mounts []mount) map[string][]string {
-	sections := map[string][]string{}
+	sections, hidden := map[string][]string{}, hiddenKeys(mounts)
 	var walk func(path string, t reflect.Type)
 	walk = func(path string, t reflect.Type) {
 		for t.Kind() == reflect.Slice || t.Kind() == reflect.Pointer || t.Kind() == reflect.Map {
@@ -238,8 +254,10 @@ func sectionKeys(mounts []mount) map[string][]string {
 			return
 		}
 		for _, f := range fields(reflect.New(t).Elem()) {
-			sections[path] = append(sections[path], f.name)
-			walk(join(path, f.name), f.value.Type())
+			if indexOf(hidden, join(path, f.name)) < 0 {
+				sections[path] = append(sections[path], f.name)
+				walk(join(path, f.name), f.value.Type())
+			}
 		}
 	}
 	for _, m := range mounts {
@@ -264,6 +282,21 @@ func (c *Config) resolvePaths() {
 	}
 }
 
+// files reports files that are not there, so that check finds them before a start does.
+func (d *decoder) files(c *Config) {
+	for _, l := range c.leaves() {
+		if !strings.HasSuffix(lastKey(l.path), "_file") || l.value.Kind() != reflect.String || l.value.String() == "" {
+			continue
+		}
+		f, err := os.Open(l.value.String())
+		if err != nil {
+			d.invalid(l.path, fmt.Sprintf("%s: %v", lastKey(l.path), err))
+			continue
+		}
+		_ = f.Close() // nothing was written
+	}
+}
+
 // secrets reads the admin token's file and refuses two tokens at once.
 func (d *decoder) secrets(c *Config) {
 	if c.Admin.TokenFile == "" {
@@ -277,7 +310,10 @@ func (d *decoder) secrets(c *Config) {
 		d.problem("admin.token_file", "token and token_file are both set; keep one of them")
 		return
 	}
-	text, err := readSecret(c.Admin.TokenFile)
+	text, err := ReadSecret(c.Admin.TokenFile)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return // files says so
+	}
 	if err != nil {
 		d.problem("admin.token_file", "token_file: %v", err)
 		return
@@ -288,8 +324,8 @@ func (d *decoder) secrets(c *Config) {
 
 const maxSecret = 64 << 10 // bytes; a larger file is not a secret but a mistake
 
-// readSecret returns the first line of a file.
-func readSecret(path string) (string, error) {
+// ReadSecret returns the first line of a file.
+func ReadSecret(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", fmt.Errorf("read the secret: %w", err)

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -13,7 +14,7 @@ import (
 type mount struct {
 	path  string
 	value reflect.Value // addressable
-	// hidden are keys of the value that have a mount of their own elsewhere.
+	// hidden are keys of the value that stand elsewhere in the file.
 	hidden []string
 }
 
@@ -58,6 +59,8 @@ type decoder struct {
 	elements map[reflect.Type]reflect.Value
 	// sections are all keys of all mounts, to say where a misplaced key belongs.
 	sections map[string][]string
+	// hidden are the keys of sections that are no keys of the file.
+	hidden []string
 }
 
 func (d *decoder) problem(path, format string, args ...any) {
@@ -80,16 +83,7 @@ func (d *decoder) root(doc map[string]any, mounts []mount) {
 			}
 			continue
 		}
-		in := doc[key]
-		if table, ok := in.(map[string]any); ok {
-			for _, h := range mounts[i].hidden {
-				if _, present := table[h]; present {
-					d.problem(join(key, h), "unknown key %q in [%s]; it is a section of its own: [%s]", h, key, h)
-					delete(table, h)
-				}
-			}
-		}
-		d.assign(key, in, mounts[i].value)
+		d.assign(key, doc[key], mounts[i].value)
 	}
 }
 
@@ -126,7 +120,9 @@ func (d *decoder) table(path string, in any, out reflect.Value) {
 		d.problem(path, "%s is a table: write [%s] and its keys below", lastKey(path), sectionName(path))
 		return
 	}
-	known := fields(out)
+	known := slices.DeleteFunc(fields(out), func(f field) bool {
+		return indexOf(d.hidden, join(sectionName(path), f.name)) >= 0
+	})
 	names := make([]string, len(known))
 	for i, f := range known {
 		names[i] = f.name
@@ -149,6 +145,9 @@ func (d *decoder) table(path string, in any, out reflect.Value) {
 // homeOf says in which other section a key of exactly this name exists.
 func (d *decoder) homeOf(key, except string) string {
 	var homes []string
+	if _, isSection := d.sections[key]; isSection {
+		return "is a section of its own: [" + key + "]"
+	}
 	for section, keys := range d.sections {
 		if section != except && indexOf(keys, key) >= 0 {
 			homes = append(homes, "["+section+"]")

@@ -30,11 +30,14 @@ func (d *decoder) environment(environ []string, mounts []mount) {
 			collectVariables(m.path, m.value, known)
 		}
 	}
+	for _, path := range d.hidden {
+		delete(known, variable(path))
+	}
 	for _, entry := range environ {
 		name, text, _ := strings.Cut(entry, "=")
 		switch {
 		case name == envToken:
-			if l, ok := known[variable("admin.token")]; ok && !environHas(environ, variable("admin.token")) {
+			if l, ok := known[variable("admin.token")]; ok && text != "" && !environHas(environ, variable("admin.token")) {
 				d.fromVariable(name, text, l)
 			}
 		case !strings.HasPrefix(name, envPrefix) || name == EnvFile:
@@ -51,7 +54,7 @@ func (d *decoder) variable(name, text string, known map[string]leaf) {
 	}
 	if base, isFile := strings.CutSuffix(name, "_FILE"); isFile {
 		if l, ok := known[base]; ok && isSecret(l.path) {
-			secret, err := readSecret(text)
+			secret, err := ReadSecret(text)
 			if err != nil {
 				d.problems = append(d.problems, Problem{File: "environment", Text: fmt.Sprintf("%s: %v", name, err)})
 				return

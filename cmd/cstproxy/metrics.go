@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"sort"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cstproxy/cstproxy/proxy"
+	"github.com/cstproxy/cstproxy/proxy/backend"
+)
+
+// stats is the data plane's account for ctl stats and /api/v1/stats.
+func (d *dataPlane) stats() any {
+	st := d.proxy.Stats()
+	return map[string]any{
+		"clients": st.Clients.Load(), "accepted": st.Accepted.Load(),
+		"logins": st.Logins.Load(), "login_failures": st.LoginFailures.Load(),
+		"cancels": st.Cancels.Load(), "cancels_ignored": st.CancelsLost.Load(),
+		"reruns_lost": st.RerunLost.Load(), "reruns_refused": st.RerunRefused.Load(),
+		"refusals": st.Refusals(), "turns": turnRows(st.Turns()), "pools": poolRows(d.proxy.Pools()),
+	}
+}
+
+type turnRow struct {
+	Cluster string `json:"cluster"`
+	Node    int    `json:"node"`
+	Target  string `json:"target"`
+	Turns   uint64 `json:"turns"`
+}
+
+func turnRows(list []proxy.TurnCount) []turnRow {
+	rows := make([]turnRow, len(list))
+	for i, t := range list {
+		rows[i] = turnRow{t.Cluster, int(t.Node), t.Target, t.Count}
+	}
+	sort.Slice(rows, func(i, j int) bool { return fmt.Sprint(rows[i]) < fmt.Sprint(rows[j]) })
+	return rows
+}
+
+type poolRow struct {
+	Cluster  string `json:"cluster"`
+	Node     int    `json:"node"`
+	Database string `json:"database"`
+	User     string `json:"user"`
+	Active   int    `json:"active"`
+	Idle     int    `json:"idle"`
+	Waiting  int    `json:"waiting"`
+	Dialing  int    `json:"dialing"`
+	Size     int    `json:"size"`
+	Opened   uint64 `json:"opened"`
+	Lost     uint64 `json:"lost"`
+}
+
+func poolRows(list []backend.Stat) []poolRow {
+	rows := make([]poolRow, len(list))
+	for i, p := range list {
+		rows[i] = poolRow{p.Key.Cluster, int(p.Key.Node), p.Key.Database, p.Key.User, p.Active, p.Idle, p.Waiting, p.Dialing, p.Size, p.Opened, p.Lost}
+	}
+	sort.Slice(rows, func(i, j int) bool { return fmt.Sprint(rows[i]) < fmt.Sprint(rows[j]) })
+	return rows
+}
+
+func (d *dataPlane) collectors() []prometheus.Collector {
+	return []prometheus.Collector{newProxyCollector(d.proxy)}
+}
+
+// proxyCollector turns the data plane's counters into metrics when they are asked for.
+type proxyCollector struct {
+	proxy           *proxy.Proxy
+	turns, refusals *prometheus.Desc
+	pool, waited    *prometheus.Desc
+	single          []singleMetric
+}
+
+// singleMetric is one number without labels.
+type singleMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func() float64
+}
+
+func newProxyCollector(p *proxy.Proxy) *proxyCollector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("cstproxy_"+name, help, labels, nil)
+	}
+	pool := []string{"cluster", "node", "database", "user"}
+	c := &proxyCollector{
+		proxy:    p,
+		turns:    desc("turns_total", "Turns answered, by node and by what they were taken for.", "cluster", "node", "target"),
+		refusals: desc("refusals_total", "Errors that the proxy itself gave, by SQLSTATE.", "sqlstate"),
+		pool:     desc("pool_connections", "Server connections by state; waiting counts the turns that wait for one.", append(pool, "state")...),
+		waited:   desc("pool_waited_seconds_total", "Time that turns have waited for a server connection.", pool...),
+	}
+	st := p.Stats()
+	counter := func(name, help string, load func() uint64) {
+		c.single = append(c.single, singleMetric{desc(name, help), prometheus.CounterValue, func() float64 { return float64(load()) }})
+	}
+	c.single = append(c.single, singleMetric{desc("clients", "Client connections now."), prometheus.GaugeValue,
+		func() float64 { return float64(st.Clients.Load()) }})
+	counter("accepted_total", "Client connections since the start.", st.Accepted.Load)
+	counter("logins_total", "Logins that succeeded.", st.Logins.Load)
+	counter("login_failures_total", "Logins that failed.", st.LoginFailures.Load)
+	counter("cancels_total", "Cancel requests passed on.", st.Cancels.Load)
+	counter("cancels_ignored_total", "Cancel requests with a wrong key, or too many.", st.CancelsLost.Load)
+	counter("reruns_lost_total", "Reads run again because their server was lost.", st.RerunLost.Load)
+	counter("reruns_refused_total", "Turns run again on the primary because a standby refused them.", st.RerunRefused.Load)
+	return c
+}
+
+// Describe sends nothing: the labels depend on the traffic.
+func (c *proxyCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends the counters of this moment.
+func (c *proxyCollector) Collect(out chan<- prometheus.Metric) {
+	for _, m := range c.single {
+		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value())
+	}
+	for _, t := range c.proxy.Stats().Turns() {
+		out <- prometheus.MustNewConstMetric(c.turns, prometheus.CounterValue, float64(t.Count), t.Cluster, strconv.Itoa(int(t.Node)), t.Target)
+	}
+	for code, n := range c.proxy.Stats().Refusals() {
+		out <- prometheus.MustNewConstMetric(c.refusals, prometheus.CounterValue, float64(n), code)
+	}
+	for _, p := range c.proxy.Pools() {
+		labels := []string{p.Key.Cluster, strconv.Itoa(int(p.Key.Node)), p.Key.Database, p.Key.User}
+		for state, n := range map[string]int{"active": p.Active, "idle": p.Idle, "waiting": p.Waiting, "dialing": p.Dialing} {
+			out <- prometheus.MustNewConstMetric(c.pool, prometheus.GaugeValue, float64(n), append(labels, state)...)
+		}
+		out <- prometheus.MustNewConstMetric(c.waited, prometheus.CounterValue, p.WaitedTotal.Seconds(), labels...)
+	}
+}
