@@ -94,11 +94,11 @@ func (s *Server) apiChange(verb string, change func(context.Context, string, int
 		defer cancel()
 		log := s.log.With(zap.String("cluster", c.Name), zap.Int("node", node), zap.String("client", r.RemoteAddr))
 		if err := change(ctx, c.Name, node); err != nil {
-			log.Info("node not changed", zap.String("verb", verb), zap.String("why", err.Error()))
+			log.Info("order refused", zap.String("verb", verb), zap.String("why", err.Error()))
 			writeJSON(w, status(err), failure{err.Error()})
 			return
 		}
-		log.Info("node changed", zap.String("verb", verb), zap.String("why", "asked for over HTTP"))
+		log.Info("order carried out", zap.String("verb", verb), zap.String("why", "asked for over HTTP"))
 		writeJSON(w, http.StatusOK, Outcome{Cluster: c.Name, Node: node, Done: verb})
 	}
 }

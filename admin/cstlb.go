@@ -87,13 +87,13 @@ func (s *Server) changeBackend(verb string, change func(context.Context, string,
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), changeTimeout)
 		defer cancel()
-		log := s.log.With(zap.String("cluster", c.Name), zap.String("node", address), zap.String("client", r.RemoteAddr))
+		log := s.log.With(zap.String("cluster", c.Name), zap.String("address", address), zap.String("client", r.RemoteAddr))
 		if err := change(ctx, c.Name, address); err != nil {
-			log.Info("backend not changed", zap.String("verb", verb), zap.String("why", err.Error()))
+			log.Info("order refused", zap.String("verb", verb), zap.String("why", err.Error()))
 			http.Error(w, err.Error(), status(err))
 			return
 		}
-		log.Info("backend changed", zap.String("verb", verb), zap.String("why", "asked for over HTTP"))
+		log.Info("order carried out", zap.String("verb", verb), zap.String("why", "asked for over HTTP"))
 		_, _ = w.Write([]byte("ok")) // as above
 	}
 }

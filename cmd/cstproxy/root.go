@@ -23,7 +23,7 @@ func newRootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRunCommand(), newCheckCommand(), newConfigCommand(),
+	root.AddCommand(newRunCommand(), newCheckCommand(), newConfigCommand(), newExplainCommand(),
 		newCtlCommand(), newDemoCommand(), newVersionCommand())
 	return root
 }
