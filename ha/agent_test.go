@@ -266,10 +266,9 @@ func TestAStandbyThatLagsTakesNoReadsUntilItHasCaughtUp(t *testing.T) {
 	a, b := f.pg.Nodes()[0], f.pg.Nodes()[1]
 	f.psql(b, "SELECT pg_wal_replay_pause()")
 	f.psql(a, "CREATE TABLE t AS SELECT repeat('x', 100) FROM generate_series(1, 50000)")
-	v := f.await("node 2 lagging", has(2, topology.Lagging))
-	if v.Node(2).TakesReads() || !v.Node(3).TakesReads() {
-		t.Errorf("while node 2 lags: %s", describe(v))
-	}
+	f.await("node 2 lagging and node 3 not", func(v *topology.View) bool {
+		return v.Node(2).Health == topology.Lagging && !v.Node(2).TakesReads() && v.Node(3).TakesReads()
+	})
 	s, err := f.agent.Snapshot("c1")
 	f.must(err)
 	if n := s.Node(2); !n.LagKnown || n.LagBytes < 1<<20 {

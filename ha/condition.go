@@ -73,12 +73,12 @@ func (p pulse) beat(b probe, deadAfter int) pulse {
 	switch {
 	case cause == pgnode.Starting:
 		p.condition = conditionStarting
-	case cause == pgnode.Full, cause == pgnode.Denied && answers:
-		p.failures = 0
-		p.condition = conditionFull
-		if answers {
-			p.condition = conditionUp
-		}
+	case answers && (cause == pgnode.Full || cause == pgnode.Denied):
+		p.condition, p.failures = conditionUp, 0
+	case cause == pgnode.Full && p.condition.speaks():
+		p.condition, p.failures = conditionFull, 0
+	case cause == pgnode.Full:
+		p.condition = conditionDenied // alive again, but what it is now is not known
 	case cause == pgnode.Denied:
 		p.condition = conditionDenied
 	case p.failures < deadAfter && p.refusals < 2:

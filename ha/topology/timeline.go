@@ -120,7 +120,11 @@ func (h History) IsPrefixOf(of History, at LSN) bool {
 			return false
 		}
 	}
-	return of.Contains(h.Timeline, at)
+	if len(h.Forks) == len(of.Forks) {
+		return h.Timeline == of.Timeline
+	}
+	next := of.Forks[len(h.Forks)]
+	return next.Timeline == h.Timeline && at <= next.End
 }
 
 // Descends says whether h is a later branch of the history of. Where it left of is LeftAt: what of
