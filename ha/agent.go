@@ -172,10 +172,10 @@ func (c *cluster) apply(s settings) error {
 	c.conf, c.access, c.grace = s.conf, s.access, s.config.RivalGrace
 	c.timing = timing{interval: s.config.ProbeInterval, deadAfter: s.config.DeadAfter}
 	c.monitor.setPace(pace{wanted: s.config.RoundInterval, idle: s.config.IdleRoundInterval})
-	orders := map[string]order{}
+	before := map[string]entry{}
 	var added []NodeConfig
 	for _, e := range slices.Clone(c.entries) {
-		orders[e.conf.node().Address()] = e.order
+		before[e.conf.node().Address()] = *e
 		i := slices.IndexFunc(s.conf.Nodes, func(n NodeConfig) bool { return c.same(e, n, s.access) })
 		if i >= 0 {
 			e.conf, e.added = s.conf.Nodes[i], false
@@ -196,7 +196,7 @@ func (c *cluster) apply(s settings) error {
 		if err != nil {
 			return err
 		}
-		e.order = orders[n.node().Address()]
+		e.inherit(before)
 	}
 	for _, n := range added {
 		if c.entry(topology.NodeID(n.ID)) != nil {
@@ -207,9 +207,18 @@ func (c *cluster) apply(s settings) error {
 		if err != nil {
 			return err
 		}
-		e.added, e.order = true, orders[n.node().Address()]
+		e.added = true
+		e.inherit(before)
 	}
 	return nil
+}
+
+// inherit goes on with what was known and ordered of the server at the same address, so that a new
+// password or timeout does not look like a dead node until the next probe.
+func (e *entry) inherit(before map[string]entry) {
+	if old, ok := before[e.conf.node().Address()]; ok {
+		e.order, e.pulse, e.lagging = old.order, old.pulse, old.lagging
+	}
 }
 
 // same says whether the entry can go on as the node n: same id, same server, same way in.

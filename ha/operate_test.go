@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cstproxy/cstproxy/ha/pglocal"
 	"github.com/cstproxy/cstproxy/ha/topology"
@@ -114,6 +115,14 @@ func TestAReloadChangesNodesInPlace(t *testing.T) {
 	if v.Node(2).Weight != 5 || v.Node(2).Health != topology.Healthy || v.Node(3).TakesReads() {
 		t.Errorf("after a reload: %s, weight %d", describe(v), v.Node(2).Weight)
 	}
+	f.conf.ProbeTimeout = 1500 * time.Millisecond // every connection is made anew
+	f.must(f.agent.Apply(f.conf))
+	v = f.board.View()
+	if v.Primary != 1 || !v.Node(2).TakesReads() {
+		t.Errorf("another timeout interrupted the service: %s", describe(v))
+	}
+	f.must(awaitTicket(t.Context(), v, v.Node(2).Slot, v.Rounds.Stamp(v.Epoch)))
+	v = f.board.View()
 	bad := f.conf
 	bad.Clusters = []ClusterConfig{f.conf.Clusters[0]}
 	bad.Clusters[0].Nodes = nil
