@@ -69,44 +69,49 @@ func (c *Client) Address() string {
 // Clusters are all clusters, or only the one of this name.
 func (c *Client) Clusters(ctx context.Context, cluster string) ([]Cluster, error) {
 	var list []Cluster
-	err := c.call(ctx, http.MethodGet, "/api/v1/clusters", cluster, &list)
+	err := c.call(ctx, request{http.MethodGet, "/api/v1/clusters", cluster}, &list)
 	return list, err
 }
 
 // LastLSN are the positions of the nodes of one cluster; "" names the first.
 func (c *Client) LastLSN(ctx context.Context, cluster string) ([]NodeLSN, error) {
 	var list []NodeLSN
-	err := c.call(ctx, http.MethodGet, "/api/v1/get_last_lsn", cluster, &list)
+	err := c.call(ctx, request{http.MethodGet, "/api/v1/get_last_lsn", cluster}, &list)
 	return list, err
 }
 
 // ReplicationDelay is how far the nodes of one cluster are behind; "" names the first.
 func (c *Client) ReplicationDelay(ctx context.Context, cluster string) ([]NodeDelay, error) {
 	var list []NodeDelay
-	err := c.call(ctx, http.MethodGet, "/api/v1/repl_delay", cluster, &list)
+	err := c.call(ctx, request{http.MethodGet, "/api/v1/repl_delay", cluster}, &list)
 	return list, err
 }
 
 // Change does verb (attach, detach or drain) to a node.
 func (c *Client) Change(ctx context.Context, cluster string, node int, verb string) (Outcome, error) {
 	var done Outcome
-	err := c.call(ctx, http.MethodPost, fmt.Sprintf("/api/v1/nodes/%d/%s", node, url.PathEscape(verb)), cluster, &done)
+	err := c.call(ctx, request{http.MethodPost, fmt.Sprintf("/api/v1/nodes/%d/%s", node, url.PathEscape(verb)), cluster}, &done)
 	return done, err
 }
 
 // Stats is the data plane's account, as JSON.
 func (c *Client) Stats(ctx context.Context) (json.RawMessage, error) {
 	var stats json.RawMessage
-	err := c.call(ctx, http.MethodGet, "/api/v1/stats", "", &stats)
+	err := c.call(ctx, request{http.MethodGet, "/api/v1/stats", ""}, &stats)
 	return stats, err
 }
 
-func (c *Client) call(ctx context.Context, method, path, cluster string, into any) error {
-	target := c.base + path
-	if cluster != "" {
-		target += "?cluster=" + url.QueryEscape(cluster)
+// request is one question to the server; "" for the cluster leaves it to the server.
+type request struct {
+	method, path, cluster string
+}
+
+func (c *Client) call(ctx context.Context, r request, into any) error {
+	target := c.base + r.path
+	if r.cluster != "" {
+		target += "?cluster=" + url.QueryEscape(r.cluster)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, target, nil)
+	req, err := http.NewRequestWithContext(ctx, r.method, target, nil)
 	if err != nil {
 		return fmt.Errorf("ask the admin server: %w", err)
 	}

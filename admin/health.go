@@ -7,7 +7,7 @@ import (
 // The health paths: 200 or 503, from what is known already, for GET and HEAD. ?cluster= narrows the
 // question to one cluster.
 //
-//	/livez    the process runs and answers
+//	/livez    the process runs and its parts answer
 //	/readyz   new clients are taken, and some cluster can serve them
 //	/primary  there is a primary (all clusters, unless one is named)
 //	/replica  there is a standby that takes reads (same)
@@ -29,6 +29,12 @@ type healthAnswer struct {
 }
 
 func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
+	if s.parts.Live != nil {
+		if why := s.parts.Live(); why != "" {
+			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "stuck", Why: why, Version: s.parts.Version})
+			return
+		}
+	}
 	writeJSON(w, http.StatusOK, healthAnswer{Status: "ok", Version: s.parts.Version})
 }
 

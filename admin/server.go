@@ -63,6 +63,8 @@ type Parts struct {
 	Backends    Backends
 	Nodes       Nodes
 	Replication Replication
+	// Live says why the process should be started again; "" while all is well. nil: always well.
+	Live func() string
 	// Ready says why the data plane takes no new clients; "" while it does. nil: always ready.
 	Ready func() string
 	// Stats is the data plane's own account for GET /api/v1/stats; nil: an empty object.

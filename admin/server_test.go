@@ -212,6 +212,7 @@ func TestHealthPathsSayWhetherToSendClientsHere(t *testing.T) {
 		holds        string
 	}{
 		{"the process runs", "/livez", nil, 200, `"ok"`},
+		{"the loop is stuck", "/livez", func(_ *fleet, p *Parts) { p.Live = func() string { return "the event loop does not answer" } }, 503, "stuck"},
 		{"it is ready", "/readyz", nil, 200, `"ready"`},
 		{"it drains", "/readyz", func(_ *fleet, p *Parts) { p.Ready = func() string { return "draining" } }, 503, "draining"},
 		{"nobody serves", "/readyz", func(f *fleet, _ *Parts) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -23,7 +24,11 @@ func newCheckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := conf.Load(path, os.Environ()); err != nil {
+			cfg, err := conf.Load(path, os.Environ())
+			if err != nil {
+				return err
+			}
+			if err := checkContents(cfg); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: no problems\n", path)
@@ -32,6 +37,29 @@ func newCheckCommand() *cobra.Command {
 	}
 	fileFlag(cmd, &file)
 	return cmd
+}
+
+// checkContents reads the files that the configuration names, as a start would.
+func checkContents(cfg *conf.Config) error {
+	var problems conf.Problems
+	bad := func(err error) { problems = append(problems, conf.Problem{File: cfg.Path(), Text: err.Error()}) }
+	if _, err := settingsOf(cfg); err != nil {
+		bad(err)
+	}
+	if cfg.Proxy.TLS != "disable" {
+		if _, err := tls.LoadX509KeyPair(cfg.Proxy.TLSCertFile, cfg.Proxy.TLSKeyFile); err != nil {
+			bad(fmt.Errorf("tls_cert_file and tls_key_file: %w", err))
+		}
+	}
+	for i := range cfg.HA.Clusters {
+		if _, _, err := login(&cfg.HA.Clusters[i]); err != nil {
+			bad(err)
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
 }
 
 func newConfigCommand() *cobra.Command {

@@ -26,6 +26,7 @@ type dataPlane struct {
 	proxy    *proxy.Proxy
 	stores   []*catalog.Store
 	draining atomic.Bool
+	pulse    pulse
 }
 
 // newDataPlane opens the clients' ports; nobody is accepted before run.
@@ -50,8 +51,11 @@ func newDataPlane(cfg *conf.Config, boards map[string]*topology.Board, agent *ha
 			Failed: func(node topology.NodeID) { agent.ReportFailure(c.Name, node) },
 		})
 	}
-	d.proxy, err = proxy.New(cfg.Proxy, parts, log)
-	return d, err
+	if d.proxy, err = proxy.New(cfg.Proxy, parts, log); err != nil {
+		return nil, err
+	}
+	d.pulse.ask = func() { d.proxy.Pools() } // any question makes the round through the loop
+	return d, nil
 }
 
 // readOnly is the policy of ports for reads only. A client there could send a write, and on the

@@ -92,7 +92,7 @@ func newService(cfg *conf.Config, log *zap.Logger) (*service, error) {
 	source := admin.NewSource(s.agent)
 	s.admin = admin.New(cfg.Admin, ln, admin.Parts{
 		Observer: source, Backends: source, Nodes: source, Replication: source,
-		Ready: s.data.ready, Stats: s.data.stats, Collectors: s.data.collectors(), Version: version,
+		Live: s.data.pulse.alive, Ready: s.data.ready, Stats: s.data.stats, Collectors: s.data.collectors(), Version: version,
 	}, log.Named("admin"))
 	log.Info("admin port is open", zap.String("address", ln.Addr().String()))
 	return s, nil
@@ -125,6 +125,7 @@ func (s *service) run(ctx context.Context) error {
 		defer endControl()
 		return named("data plane", s.data.run(data))
 	})
+	parts.Go(func() error { return named("watchdog", s.feedWatchdog(control)) })
 	parts.Go(func() error {
 		s.obey(control, signals, sessionEnd{drain: endData, now: func() { close(now) }})
 		return nil
