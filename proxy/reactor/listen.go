@@ -45,6 +45,9 @@ func (l *Loop) Listen(ln net.Listener, accept func(c *Conn, remote netip.AddrPor
 		return fmt.Errorf("listen on %v: %w", ln.Addr(), err)
 	}
 	l.listeners = append(l.listeners, s)
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
 	return ln.Close()
 }
 

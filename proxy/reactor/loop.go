@@ -145,7 +145,8 @@ func (l *Loop) tick() {
 }
 
 // gather brings the next events. It asks without sleeping first: under load that is the usual case
-// and spares the scheduler's bookkeeping around a call that may block.
+// and spares the scheduler's bookkeeping around a call that may block. (Sleeping at once, and a
+// goroutine locked to its thread, were measured with 1, 8 and 32 clients: no difference to be seen.)
 func (l *Loop) gather() (int, error) {
 	n, errno := poll(l.ep, l.events)
 	if n <= 0 && errno == 0 && len(l.ready) == 0 {
