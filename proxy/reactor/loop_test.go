@@ -122,11 +122,14 @@ func dial(t testing.TB, addr string) *net.TCPConn {
 // eventually polls until cond holds.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !cond(); {
-		if time.Now().After(end) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(20 * time.Second); !cond(); {
+		select {
+		case <-tick.C:
+		case <-end:
 			t.Fatalf("it did not come true that %s", what)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
