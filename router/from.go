@@ -108,6 +108,13 @@ func (p *parser) afterWord() bool {
 		return p.push(atSkip)
 	case kwTablesample:
 		return p.tableSample()
+	case kwRepeatable: // behind TABLESAMPLE; as an alias of a function its columns are read alike
+		if p.prevKind != tokClose || p.peek.kind != tokOpen {
+			return p.alias()
+		}
+		p.advance()
+		p.advance()
+		return p.push(atFresh)
 	case kwWith:
 		if p.peek.kw != kwOrdinality {
 			return false
@@ -147,7 +154,7 @@ func (p *parser) alias() bool {
 	return true
 }
 
-// tableSample reads TABLESAMPLE method (…) [REPEATABLE (…)]; only the built-in methods are known.
+// tableSample reads TABLESAMPLE method (…); only the built-in methods are known.
 func (p *parser) tableSample() bool {
 	p.advance()
 	if !p.cur.isName() {
@@ -159,29 +166,11 @@ func (p *parser) tableSample() bool {
 		p.doubt(whyUnknownFunction)
 	}
 	p.advance()
-	for n := 0; p.cur.kind == tokOpen && n < 2; n++ {
-		if !p.constants() {
-			return false
-		}
-		if p.cur.kw != kwRepeatable {
-			break
-		}
-		p.advance()
-	}
-	return true
-}
-
-// constants skips a list in parentheses that has no names in it.
-func (p *parser) constants() bool {
-	for p.advance(); p.cur.kind != tokClose; p.advance() {
-		switch p.cur.kind {
-		case tokNumber, tokOperator, tokParam, tokCast, tokString, tokComma:
-		default:
-			return false
-		}
+	if p.cur.kind != tokOpen {
+		return false
 	}
 	p.advance()
-	return true
+	return p.push(atFresh)
 }
 
 // isTempSchema says whether the token is pg_temp or pg_temp_3.

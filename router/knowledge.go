@@ -10,9 +10,9 @@ package router
 //	Inherits   pg_inherits: inhparent, inhrelid, both relations and partitions
 //	Operators  one row per distinct pg_operator.oprname for which some row's oprcode is volatile
 //	           (p.provolatile = 'v'); an ordinary database has none
-//	Casts      pg_cast rows whose castfunc is volatile; an ordinary database has none
-//	Types      pg_type rows that can run a function of the user when a value is made: typtype 'd'
-//	           (domains) that have a CHECK, and base types whose typinput is volatile. See Type
+//	Casts      pg_cast rows whose castfunc is volatile; an ordinary database has none. See Cast
+//	Types      pg_type rows that can run a function of the user when a value is made: all of
+//	           typtype 'd' (domains), and base types whose typinput is volatile. See Type
 //	Policies   pg_policy rows for SELECT or ALL (polcmd 'r', '*') with a polqual
 //
 // Names are as in the catalogue (not quoted). The strings may share memory; NewKnowledge copies
@@ -80,8 +80,16 @@ type Inherit struct{ Parent, Child uint32 }
 type Cast struct {
 	// Target is typname of casttarget.
 	Target string
-	// Implicit is castcontext IN ('i', 'a'): it can happen without being written.
+	// Source is typname of castsource, "" when that type is built in (oid < 16384).
+	Source string
+	// Implicit is castcontext = 'i': it can happen in a query without being written ('a' only
+	// happens when something is stored).
 	Implicit bool
+	// Users are, for an implicit cast, the names of what can bring the two types into a query that
+	// names neither: relname of relations with a column, and proname of functions with an argument
+	// or the result, of type castsource or casttarget — each of the two only if it is not built in.
+	// While Users is nil nothing is known of them, and every query of the database is in doubt.
+	Users []string
 }
 
 // Type is a type whose values cannot be made without running code that someone wrote.

@@ -69,7 +69,9 @@ func collect(src *Source) *Knowledge {
 	}
 	for _, c := range src.Casts {
 		k.types[strings.Clone(c.Target)] = whyVolatileCast
-		k.implicit = k.implicit || c.Implicit
+		if c.Implicit {
+			k.implicitCast(c)
+		}
 	}
 	for _, t := range src.Types {
 		if t.VolatileInput {
@@ -79,6 +81,22 @@ func collect(src *Source) *Knowledge {
 	k.self = weak.Make(k)
 	k.fill()
 	return k
+}
+
+// implicitCast marks what may run a volatile cast without naming it.
+func (k *Knowledge) implicitCast(c Cast) {
+	k.implicit = k.implicit || c.Users == nil
+	if c.Source != "" {
+		k.types[strings.Clone(c.Source)] = whyVolatileCast
+	}
+	for _, name := range c.Users {
+		if _, known := k.relations[name]; known {
+			k.relations[name] |= isWriting
+		}
+		if _, known := k.functions[name]; known {
+			k.functions[name] |= writes
+		}
+	}
 }
 
 func flagsOf(f *Function) functionFlags {
@@ -233,8 +251,8 @@ var localFunctions = []string{ // sorted
 	"database_to_xml", "database_to_xml_and_xmlschema", // these run queries that the text does not show
 	"inet_client_addr", "inet_client_port", "inet_server_addr", "inet_server_port",
 	"pg_backend_pid", "pg_conf_load_time", "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor",
-	"pg_get_replication_slots", "pg_is_other_temp_schema",
-	"pg_listening_channels", "pg_my_temp_schema", "pg_postmaster_start_time", "pg_prepared_statement",
+	"pg_get_replication_slots",
+	"pg_listening_channels", "pg_postmaster_start_time", "pg_prepared_statement",
 	"pg_show_all_file_settings", "pg_show_all_settings",
 	"schema_to_xml", "schema_to_xml_and_xmlschema", "table_to_xml", "table_to_xml_and_xmlschema",
 	"txid_current", "txid_current_if_assigned",

@@ -125,7 +125,10 @@ func (s *Session) Need(turn []*Verdict) Route {
 	}
 	var worst *Verdict
 	hinted, starts := true, false
-	for _, v := range turn {
+	for i, v := range turn {
+		if i+1 < len(turn) && v.changesReading() {
+			return Route{Primary, whyReading}
+		}
 		if worst == nil || v.proof > worst.proof {
 			worst = v
 		}
@@ -159,6 +162,22 @@ func (s *Session) Need(turn []*Verdict) Route {
 		return Route{Standby, why}
 	}
 	return worst.Route
+}
+
+// changesReading says whether the text changes how later texts of its turn are to be read, which
+// were classified before it was executed.
+func (v *Verdict) changesReading() bool {
+	for i := range v.Effects {
+		switch e := &v.Effects[i]; e.Kind {
+		case EffectSet, EffectReset:
+			if e.Name == "standard_conforming_strings" || e.Name == "client_encoding" {
+				return true
+			}
+		case EffectResetAll, EffectDiscardAll:
+			return true
+		}
+	}
+	return false
 }
 
 // chosen is what cstproxy.route or else the rules say of the turn. A rule on tables sends the turn

@@ -15,6 +15,7 @@ const (
 	whyReadWrite = "read write" // the transaction's mode says so
 	whySnapshot  = "snapshot"   // an exported snapshot exists on one node
 
+	whyReading     = "changes how the rest is read"
 	whyUnreadable  = "cannot be read as SQL"
 	whyTooDeep     = "nested too deeply"
 	whyManyCTEs    = "too many CTEs"
