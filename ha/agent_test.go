@@ -251,7 +251,7 @@ func TestAHandMadePromotionNeverTakesTheWritesOfALivingPrimary(t *testing.T) {
 
 	gone := time.Now()
 	a.Kill()
-	v = f.await("no primary", func(v *topology.View) bool { return v.Primary == 0 && strings.Contains(v.WhyNoPrimary, "promoted") })
+	f.await("no primary", func(v *topology.View) bool { return v.Primary == 0 && strings.Contains(v.WhyNoPrimary, "promoted") })
 	v = f.await("the promoted node as primary", func(v *topology.View) bool { return v.Primary == 2 })
 	if waited := time.Since(gone); waited < f.conf.RivalGrace || v.Epoch != 2 {
 		t.Errorf("the promoted node took over after %s in epoch %d, want at least %s and 2", waited, v.Epoch, f.conf.RivalGrace)

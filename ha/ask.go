@@ -48,7 +48,7 @@ func delays(ctx context.Context, primary asked, nodes []asked) ([]Delay, error) 
 	if err != nil {
 		return nil, fmt.Errorf("ask primary %s: %w", primary.node.Address(), err)
 	}
-	defer conn.Close()
+	defer conn.Close(ctx)
 	o, err := conn.Probe(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask primary %s: %w", primary.node.Address(), err)

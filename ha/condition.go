@@ -33,8 +33,6 @@ type probe struct {
 	observed pgnode.Observation // valid when asked is nil
 	asked    error
 	knocked  error
-	// cut: the kept connection broke, so the server may have restarted.
-	cut bool
 }
 
 // pulse is a node's condition with what led to it.
@@ -140,13 +138,18 @@ type limits struct {
 	time  time.Duration
 }
 
-// exceeded has hysteresis: a standby that is out comes back below half of both limits.
-func (l limits) exceeded(g lag, was bool) bool {
-	if !g.known {
-		return was
+func (l limits) exceeded(g lag) bool { return g.bytes > l.bytes || g.time > l.time }
+
+// halved are the limits below which a standby that is out comes back.
+func (l limits) halved() limits { return limits{bytes: l.bytes / 2, time: l.time / 2} }
+
+// lags says whether f is behind the limits, g being its lag.
+func (f *fact) lags(g lag, l limits) bool {
+	switch {
+	case !g.known:
+		return f.lagging
+	case f.lagging:
+		return l.halved().exceeded(g)
 	}
-	if was {
-		return g.bytes > l.bytes/2 || g.time > l.time/2
-	}
-	return g.bytes > l.bytes || g.time > l.time
+	return l.exceeded(g)
 }

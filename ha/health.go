@@ -51,7 +51,7 @@ func (v *verdict) health(f *fact, l limits) (topology.Health, string) {
 	if primary {
 		return topology.Healthy, f.pulse.why
 	}
-	if l.exceeded(v.lagOf(f), f.lagging) {
+	if f.lags(v.lagOf(f), l) {
 		if f.pulse.observed.Receiver == "" {
 			return topology.NotStreaming, "it is behind and receives nothing"
 		}

@@ -124,7 +124,7 @@ func (m *monitor) run(ctx context.Context) {
 	var tried time.Time
 	hangUp := func() {
 		if conn != nil {
-			conn.Close()
+			conn.Close(ctx)
 			conn = nil
 		}
 	}
@@ -231,7 +231,7 @@ func (m *monitor) runLane(ctx context.Context, n *node) {
 	var tried time.Time
 	defer func() {
 		if conn != nil {
-			conn.Close()
+			conn.Close(ctx)
 		}
 	}()
 	for {
@@ -255,7 +255,7 @@ func (m *monitor) runLane(ctx context.Context, n *node) {
 			n.probeNow()
 		}
 		if err != nil || !m.replayed(n, life, r) {
-			conn.Close()
+			conn.Close(ctx)
 			conn = nil
 		}
 	}

@@ -154,7 +154,7 @@ func observeOnce(ctx context.Context, server *pgnode.Server) (pgnode.Observation
 	if err != nil {
 		return pgnode.Observation{}, err
 	}
-	defer conn.Close()
+	defer conn.Close(ctx)
 	return conn.Probe(ctx)
 }
 

@@ -107,11 +107,11 @@ func TestOperatorsAreToldWhereEveryNodeIs(t *testing.T) {
 func TestAReloadChangesNodesInPlace(t *testing.T) {
 	f := newFixture(t, pglocal.Options{Standbys: 2})
 	f.run()
-	v := f.settled()
+	f.settled()
 	f.cluster().Nodes[1].Weight = 5
 	f.cluster().Nodes[2].Tags.NoLoadBalance = true
 	f.must(f.agent.Apply(f.conf))
-	v = f.board.View()
+	v := f.board.View()
 	if v.Node(2).Weight != 5 || v.Node(2).Health != topology.Healthy || v.Node(3).TakesReads() {
 		t.Errorf("after a reload: %s, weight %d", describe(v), v.Node(2).Weight)
 	}

@@ -30,7 +30,7 @@ type watcher struct {
 }
 
 func (w *watcher) run(ctx context.Context) {
-	defer w.drop()
+	defer w.drop(ctx)
 	for ctx.Err() == nil {
 		began := time.Now()
 		b := w.probe(ctx)
@@ -45,9 +45,9 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-func (w *watcher) drop() {
+func (w *watcher) drop(ctx context.Context) {
 	if w.conn != nil {
-		w.conn.Close()
+		w.conn.Close(ctx)
 		w.conn = nil
 	}
 }
@@ -68,7 +68,7 @@ func (w *watcher) probe(ctx context.Context) probe {
 		return b
 	}
 	w.lost()
-	w.drop()
+	w.drop(ctx)
 	if b.knocked == nil {
 		w.ask(ctx, &b)
 	} else {
@@ -82,7 +82,7 @@ func (w *watcher) ask(ctx context.Context, b *probe) {
 	if err == nil {
 		b.observed, err = conn.Probe(ctx)
 		if err != nil {
-			conn.Close()
+			conn.Close(ctx)
 		} else {
 			w.conn = conn
 		}
@@ -106,7 +106,7 @@ func (w *watcher) rest(ctx context.Context, began time.Time) {
 	}
 	if err != nil {
 		w.lost()
-		w.drop()
+		w.drop(ctx)
 	}
 	if pause := breath - time.Since(began); pause > 0 && ctx.Err() == nil {
 		select {

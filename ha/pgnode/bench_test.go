@@ -19,7 +19,7 @@ func BenchmarkQuestions(b *testing.B) {
 		if conns[i], err = s.Connect(b.Context()); err != nil {
 			b.Fatal(err)
 		}
-		defer conns[i].Close()
+		defer conns[i].Close(b.Context())
 	}
 	for name, ask := range map[string]func() error{
 		"position": func() error { _, err := conns[0].Position(b.Context()); return err },

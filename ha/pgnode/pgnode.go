@@ -98,7 +98,7 @@ func (s *Server) Knock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Close()
+	c.Close(ctx)
 	return nil
 }
 
@@ -117,9 +117,9 @@ type Conn struct {
 // Broken says whether the connection has ended.
 func (c *Conn) Broken() bool { return c.pg.IsClosed() }
 
-// Close says goodbye, or just hangs up when that would have to wait.
-func (c *Conn) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+// Close says goodbye, also when ctx has ended, or just hangs up when that would have to wait.
+func (c *Conn) Close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
 	// There is nobody left whom an error would help.
 	_ = c.pg.Close(ctx)
@@ -135,7 +135,7 @@ func (c *Conn) Await(ctx context.Context) error {
 		err := c.pg.WaitForNotification(ctx)
 		if err != nil && (c.pg.IsClosed() || ctx.Err() == nil) {
 			if !c.pg.IsClosed() {
-				c.Close()
+				c.Close(ctx)
 			}
 			return classify(err, c.timeout)
 		}

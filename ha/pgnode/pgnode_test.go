@@ -26,7 +26,7 @@ func connect(t *testing.T, s *Server) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
+	t.Cleanup(func() { c.Close(context.Background()) })
 	return c
 }
 
