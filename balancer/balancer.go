@@ -97,7 +97,7 @@ func (b *Balancer) Pick(v *topology.View, n Need, now time.Time) (topology.NodeI
 			stale = true
 			continue
 		}
-		if c.banned(now) {
+		if b.banned(c, now) {
 			if failing == nil || c.until.Before(failing.until) {
 				failing = c
 			}
@@ -136,7 +136,11 @@ func (b *Balancer) take(c *node, now time.Time) {
 
 // ticket is what a node must have proved for the read.
 func (b *Balancer) ticket(n Need) topology.Ticket {
-	switch n.Consistency {
+	c := n.Consistency
+	if c == AsConfigured {
+		c = b.config.ReadConsistency
+	}
+	switch c {
 	case Eventual:
 		return topology.Ticket{}
 	case Cluster:
@@ -252,6 +256,14 @@ func (b *Balancer) Succeeded(id topology.NodeID) {
 	}
 }
 
-func (c *node) banned(now time.Time) bool {
+// banned says whether reads stay away from the node now. Trials whose outcome nobody reports are a
+// success once enough of them have passed without a failure.
+func (b *Balancer) banned(c *node, now time.Time) bool {
+	if c.failures > 0 && now.Sub(c.until) >= trials*b.config.Ban {
+		c.failures = 0
+	}
 	return c.failures > 0 && (now.Before(c.until) || now.Before(c.trial))
 }
+
+// trials is how many ban lengths a node stays on trial when nothing is heard of it.
+const trials = 4

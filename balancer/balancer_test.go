@@ -190,7 +190,7 @@ func TestATrialWithoutAnOutcomeIsRepeated(t *testing.T) {
 	b.Pick(v, Need{}, start)
 	b.Failed(2, start)
 	now := start
-	for i := range 5 {
+	for i := range trials {
 		now = now.Add(DefaultConfig().Ban)
 		tried := 0
 		for range 6 {
@@ -200,6 +200,21 @@ func TestATrialWithoutAnOutcomeIsRepeated(t *testing.T) {
 		}
 		if tried != 1 {
 			t.Errorf("window %d: %d trials, want 1", i, tried)
+		}
+	}
+	now = now.Add(DefaultConfig().Ban)
+	b.Pick(v, Need{}, now)
+	if s := b.Stats(now); s.Nodes[1].Failures != 0 {
+		t.Errorf("after %d trials without a failure: %+v", trials, s.Nodes[1])
+	}
+}
+
+func TestTheConfigurationSaysWhatAReadMustSee(t *testing.T) {
+	for c, want := range map[Consistency]topology.NodeID{AsConfigured: 1, Session: 1, Cluster: 1, Eventual: 2} {
+		config := DefaultConfig()
+		config.ReadConsistency = c
+		if id, why := New(config).Pick(view(1), Need{Ticket: topology.Ticket{Epoch: 1, Round: 1}}, start); id != want {
+			t.Errorf("%s: picked %d (%s), want %d", c, id, why, want)
 		}
 	}
 }

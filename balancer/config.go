@@ -10,14 +10,15 @@ import (
 type Consistency int
 
 const (
-	Session  Consistency = iota // the session's own
-	Cluster                     // those of all sessions of this member
-	Eventual                    // none for certain; lag limits still hold
+	AsConfigured Consistency = iota // in a Need: what Config says; in a Config: Session
+	Session                         // the session's own
+	Cluster                         // those of all sessions of this member
+	Eventual                        // none for certain; lag limits still hold
 )
 
 var consistencyNames = [...]string{"session", "cluster", "eventual"}
 
-func (c Consistency) String() string { return name(consistencyNames[:], int(c)) }
+func (c Consistency) String() string { return name(consistencyNames[:], int(c)-1) }
 
 // MarshalText and UnmarshalText are the notation of the configuration.
 func (c Consistency) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
@@ -26,7 +27,7 @@ func (c Consistency) MarshalText() ([]byte, error) { return []byte(c.String()), 
 func (c *Consistency) UnmarshalText(text []byte) error {
 	i, err := parse(consistencyNames[:], string(text))
 	if err == nil {
-		*c = Consistency(i)
+		*c = Consistency(i + 1)
 	}
 	return err
 }
@@ -91,7 +92,7 @@ type Config struct {
 
 // DefaultConfig reads from standbys while there is one, and sees its own writes.
 func DefaultConfig() Config {
-	return Config{Ban: 250 * time.Millisecond, BanMax: 10 * time.Second}
+	return Config{ReadConsistency: Session, Ban: 250 * time.Millisecond, BanMax: 10 * time.Second}
 }
 
 // Validate returns every problem, joined.

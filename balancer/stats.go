@@ -33,7 +33,7 @@ func (b *Balancer) Stats(now time.Time) Stats {
 	s.Nodes = make([]NodeStats, len(b.nodes))
 	for i := range b.nodes {
 		c := &b.nodes[i]
-		s.Nodes[i] = NodeStats{ID: c.id, Picks: c.picks, Failures: c.failures, Banned: c.banned(now)}
+		s.Nodes[i] = NodeStats{ID: c.id, Picks: c.picks, Failures: c.failures, Banned: b.banned(c, now)}
 	}
 	return s
 }
