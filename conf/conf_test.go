@@ -310,7 +310,7 @@ func TestKeepUntilRestartUndoesEveryChangeThatNeedsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := minimal + "[admin]\nlisten = \":1\"\n[ha]\nstate_dir = \"/x\"\n[proxy]\nlisten = \":2\"\npool_size = 3\n[[listen]]\naddress = \":3\"\n" +
-		"[catalog]\nverifier_ttl = \"1s\"\n[balancer]\nprimary_reads = \"never\"\n"
+		"[balancer]\nprimary_reads = \"never\"\n"
 	now, err := Parse("f.toml", text, nil)
 	if err != nil {
 		t.Fatal(err)

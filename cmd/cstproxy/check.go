@@ -51,11 +51,6 @@ func checkContents(cfg *conf.Config) error {
 			bad(fmt.Errorf("tls_cert_file and tls_key_file: %w", err))
 		}
 	}
-	for i := range cfg.HA.Clusters {
-		if _, _, err := login(&cfg.HA.Clusters[i]); err != nil {
-			bad(err)
-		}
-	}
 	if len(problems) > 0 {
 		return problems
 	}

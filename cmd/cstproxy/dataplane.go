@@ -17,14 +17,13 @@ import (
 	"github.com/cstproxy/cstproxy/proxy"
 	"github.com/cstproxy/cstproxy/proxy/auth"
 	"github.com/cstproxy/cstproxy/proxy/backend"
-	"github.com/cstproxy/cstproxy/proxy/catalog"
 	"github.com/cstproxy/cstproxy/router"
 )
 
 // dataPlane is the proxy with what it asks its questions through.
 type dataPlane struct {
 	proxy    *proxy.Proxy
-	stores   []*catalog.Store
+	catalogs map[string]*catalogs // by cluster
 	draining atomic.Bool
 	pulse    pulse
 }
@@ -36,19 +35,15 @@ func newDataPlane(cfg *conf.Config, boards map[string]*topology.Board, agent *ha
 		return nil, err
 	}
 	parts := proxy.Parts{HBA: settings.HBA, Routing: settings.Routing, Dialer: settings.Dialer}
-	d := &dataPlane{}
+	d := &dataPlane{catalogs: map[string]*catalogs{}}
 	for i := range cfg.HA.Clusters {
-		c := &cfg.HA.Clusters[i]
-		asking := cfg.Catalog
-		if asking.AuthUser, asking.AuthPassword, err = login(c); err != nil {
-			return nil, err
-		}
-		store := catalog.New(asking, boards[c.Name], settings.Dialer, log.With(zap.String("cluster", c.Name)))
-		d.stores = append(d.stores, store)
+		name := cfg.HA.Clusters[i].Name
+		known := newCatalogs(boards[name], settings.asking[name], settings.Dialer, log.With(zap.String("cluster", name)))
+		d.catalogs[name] = known
 		parts.Clusters = append(parts.Clusters, proxy.Cluster{
-			Name: c.Name, Board: boards[c.Name], Catalog: store,
+			Name: name, Board: boards[name], Catalog: known,
 			Balancer: balancer.New(cfg.Balancer), ReadOnly: balancer.New(readOnly(cfg.Balancer)),
-			Failed: func(node topology.NodeID) { agent.ReportFailure(c.Name, node) },
+			Failed: func(node topology.NodeID) { agent.ReportFailure(name, node) },
 		})
 	}
 	if d.proxy, err = proxy.New(cfg.Proxy, parts, log); err != nil {
@@ -68,25 +63,38 @@ func readOnly(c balancer.Config) balancer.Config {
 // rotation is the balancer's answer to "which nodes take reads now".
 func rotation(cfg *conf.Config) ha.Rotation { return balancer.Rotation(cfg.Balancer) }
 
-// settingsOf makes what a reload can replace; reading the TLS files can fail.
-func settingsOf(cfg *conf.Config) (proxy.Reload, error) {
-	r := proxy.Reload{Config: cfg.Proxy}
+// settings is what a reload can replace.
+type settings struct {
+	proxy.Reload
+	asking map[string]asking // by cluster
+}
+
+// settingsOf reads the files that a configuration names, which can fail.
+func settingsOf(cfg *conf.Config) (settings, error) {
+	s := settings{Reload: proxy.Reload{Config: cfg.Proxy}, asking: map[string]asking{}}
 	var err error
-	if r.HBA, err = auth.ParseRules(cfg.HBA); err != nil {
-		return proxy.Reload{}, err
+	if s.HBA, err = auth.ParseRules(cfg.HBA); err != nil {
+		return settings{}, err
 	}
-	if r.Routing, err = router.CompileRules(cfg.Routing.Rules); err != nil {
-		return proxy.Reload{}, err
+	if s.Routing, err = router.CompileRules(cfg.Routing.Rules); err != nil {
+		return settings{}, err
 	}
 	dial := backend.DefaultDialConfig()
-	dial.Timeout = cfg.Proxy.ServerConnectTimeout
-	dial.TLS = backend.TLSMode(cfg.Proxy.ServerTLS)
+	dial.Timeout, dial.TLS = cfg.Proxy.ServerConnectTimeout, backend.TLSMode(cfg.Proxy.ServerTLS)
 	dial.CAFile, dial.CertFile, dial.KeyFile = cfg.Proxy.ServerTLSCAFile, cfg.Proxy.ServerTLSCertFile, cfg.Proxy.ServerTLSKeyFile
 	dial.PasswordFile = passwordFile(cfg)
-	if r.Dialer, err = backend.NewDialer(dial); err != nil {
-		return proxy.Reload{}, fmt.Errorf("prepare server connections: %w", err)
+	if s.Dialer, err = backend.NewDialer(dial); err != nil {
+		return settings{}, fmt.Errorf("prepare server connections: %w", err)
 	}
-	return r, nil
+	for i := range cfg.HA.Clusters {
+		c := &cfg.HA.Clusters[i]
+		ask := asking{catalog: cfg.Catalog, dial: dial}
+		if ask.catalog.AuthUser, ask.catalog.AuthPassword, err = login(c); err != nil {
+			return settings{}, err
+		}
+		s.asking[c.Name] = ask
+	}
+	return s, nil
 }
 
 // passwordFile is the configured one, or libpq's when it exists.
@@ -116,7 +124,7 @@ func login(c *ha.ClusterConfig) (user, password string, err error) {
 	return c.AuthUser, password, nil
 }
 
-// run serves until ctx ends and everybody has left. The stores live longer than the sessions, which
+// run serves until ctx ends and everybody has left. The catalogues live longer than the sessions, which
 // may still ask them something.
 func (d *dataPlane) run(ctx context.Context) error {
 	parts, failed := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -126,8 +134,8 @@ func (d *dataPlane) run(ctx context.Context) error {
 	defer endServing()
 	defer context.AfterFunc(failed, endServing)()
 	defer context.AfterFunc(ctx, func() { d.draining.Store(true) })()
-	for _, store := range d.stores {
-		parts.Go(func() error { return store.Run(asking) })
+	for _, known := range d.catalogs {
+		parts.Go(func() error { return known.run(asking) })
 	}
 	parts.Go(func() error {
 		defer endAsking()
@@ -145,9 +153,17 @@ func (d *dataPlane) ready() string {
 
 // apply puts what a reload can change in force, or nothing.
 func (d *dataPlane) apply(cfg *conf.Config) error {
-	settings, err := settingsOf(cfg)
+	next, err := settingsOf(cfg)
 	if err != nil {
 		return err
 	}
-	return d.proxy.Apply(settings)
+	if err := d.proxy.Apply(next.Reload); err != nil {
+		return err
+	}
+	for name, known := range d.catalogs {
+		if err := known.apply(next.asking[name], next.Dialer); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -115,11 +115,7 @@ func (o *explainOptions) knowledge(ctx context.Context, cfg *conf.Config) (*rout
 	if err != nil {
 		return nil, err
 	}
-	asking := cfg.Catalog
-	if asking.AuthUser, asking.AuthPassword, err = login(c); err != nil {
-		return nil, err
-	}
-	store := catalog.New(asking, board, settings.Dialer, zap.NewNop())
+	store := catalog.New(settings.asking[c.Name].catalog, board, settings.Dialer, zap.NewNop())
 
 	ctx, cancel := context.WithTimeout(ctx, knowledgeTimeout)
 	watching, storing := make(chan error, 1), make(chan error, 1)

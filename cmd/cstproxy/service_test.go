@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -50,7 +52,9 @@ type stage struct {
 	cluster *pglocal.Cluster
 	file    string
 	admin   string
+	port    string // where clients connect
 	log     *logBuffer
+	systemd *logBuffer // what it was told
 	text    string // of the configuration file
 	ended   chan error
 }
@@ -67,7 +71,8 @@ func freeAddress(t *testing.T) string {
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{T: t, cluster: pglocal.ForTest(t, pglocal.Options{Standbys: 2}), admin: freeAddress(t), log: &logBuffer{}, ended: make(chan error, 1)}
+	s := &stage{T: t, cluster: pglocal.ForTest(t, pglocal.Options{Standbys: 2}), admin: freeAddress(t), log: &logBuffer{}, systemd: &logBuffer{}, ended: make(chan error, 1)}
+	s.playSystemd()
 	var b strings.Builder
 	fmt.Fprintf(&b, "[proxy]\nlisten = \"127.0.0.1:0\"\ndrain_timeout = \"1s\"\n[admin]\nlisten = %q\ntoken = %q\n", s.admin, testToken)
 	fmt.Fprintf(&b, "[ha]\nprobe_interval = \"50ms\"\nstate_dir = %q\n", t.TempDir())
@@ -87,6 +92,7 @@ func newStage(t *testing.T) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.port = service.data.proxy.Addresses()[0].String()
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { s.ended <- service.run(ctx) }()
 	t.Cleanup(func() {
@@ -104,6 +110,30 @@ func newStage(t *testing.T) *stage {
 		}
 	})
 	return s
+}
+
+// playSystemd collects what the service tells its manager.
+func (s *stage) playSystemd() {
+	s.Helper()
+	path := filepath.Join(s.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Setenv("NOTIFY_SOCKET", path)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 4096)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			_, _ = s.systemd.Write(append(b[:n], '|'))
+		}
+	}()
+	s.Cleanup(func() { _ = conn.Close(); <-done })
 }
 
 func (s *stage) write(text string) {
@@ -252,6 +282,11 @@ func TestOperatorsSeeAndSteerARealCluster(t *testing.T) {
 				t.Errorf("run: %v", err)
 			}
 			close(s.ended)
+			told := regexp.MustCompile(`[0-9]{4,}`).ReplaceAllString(s.systemd.String(), "N")
+			want := "READY=1|" + strings.Repeat("RELOADING=1\nMONOTONIC_USEC=N|READY=1|", 3) + "STOPPING=1|"
+			if told != want {
+				t.Errorf("systemd was told %q, want %q", told, want)
+			}
 		case <-time.After(20 * time.Second):
 			t.Error("SIGTERM did not end it")
 		}
@@ -266,9 +301,34 @@ func (s *stage) signal(sig syscall.Signal) {
 	}
 }
 
+// client is a session through the proxy, as an application has one.
+func (s *stage) client() *pgx.Conn {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, err := pgx.Connect(ctx, fmt.Sprintf("postgres://%s:%s@%s/postgres?sslmode=disable", pglocal.Superuser, s.cluster.Password(), s.port))
+	if err != nil {
+		s.Fatalf("log in through the proxy: %v\n%s", err, s.log)
+	}
+	s.Cleanup(func() { _ = c.Close(context.Background()) })
+	return c
+}
+
+func (s *stage) query(c *pgx.Conn) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var n int
+	if err := c.QueryRow(ctx, "SELECT 41 + $1::int", 1).Scan(&n); err != nil || n != 42 {
+		s.Errorf("query through the proxy: %d, %v", n, err)
+	}
+}
+
 // reloads changes the file behind the running process, badly and well.
 func (s *stage) reloads(port int) {
 	s.Helper()
+	old := s.client()
+	s.query(old)
 	s.write(s.text + "weight = 5\nwieght = 6\n")
 	s.signal(syscall.SIGHUP)
 	s.await("a refusal", func() bool { return strings.Contains(s.log.String(), "reload refused") })
@@ -278,13 +338,16 @@ func (s *stage) reloads(port int) {
 	if w := s.show().Nodes[2].Weight; w != 1 {
 		s.Errorf("a refused file changed a weight to %d", w)
 	}
-	s.write(strings.Replace(s.text, "listen = \"127.0.0.1:0\"", "listen = \"127.0.0.1:1\"", 1) + "weight = 5\n")
+	s.write(strings.Replace(s.text, "listen = \"127.0.0.1:0\"", "listen = \"127.0.0.1:1\"", 1) +
+		"weight = 5\n[catalog]\nverifier_ttl = \"1s\"\n")
 	s.signal(syscall.SIGHUP)
 	s.await("the new weight", func() bool { return s.show().Nodes[2].Weight == 5 })
 	s.await("the log of it", func() bool { return strings.Contains(s.log.String(), "configuration reloaded") })
 	if log := s.log.String(); !strings.Contains(log, "setting waits for a restart") || !strings.Contains(log, "cluster[cluster01].node[3].weight") {
 		s.Error("the log does not tell what changed")
 	}
+	s.query(old) // nobody was cut
+	s.query(s.client())
 	s.write(strings.Replace(s.text, fmt.Sprintf("port = %d", port), "port = 70000", 1))
 	s.signal(syscall.SIGHUP)
 	s.await("another refusal", func() bool { return strings.Count(s.log.String(), "reload refused") == 2 })
