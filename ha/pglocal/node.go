@@ -266,7 +266,9 @@ func (n *Node) configure(extra map[string]string) error {
 		"unix_socket_directories": quoteLiteral(n.SocketDir),
 		"max_connections":         strconv.Itoa(n.c.opts.MaxConnections),
 		"shared_buffers":          "64MB", "cluster_name": quoteLiteral(n.Name),
-		"fsync": "off", "full_page_writes": "off",
+		// For statements that tell who ran them; one with a dot may be any application's.
+		"pglocal.node": quoteLiteral(n.Name),
+		"fsync":        "off", "full_page_writes": "off",
 		"max_wal_senders": "16", "max_replication_slots": "16", "wal_keep_size": "512MB",
 		// A standby that lost its primary tries again soon; tests wait for it.
 		"wal_retrieve_retry_interval": "200ms",

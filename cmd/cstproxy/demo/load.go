@@ -15,8 +15,8 @@ import (
 	"github.com/cstproxy/cstproxy/ha/pglocal"
 )
 
-// load is a handful of clients that read and write through the proxy. Each answer carries the
-// cluster_name of the server that gave it, which pglocal sets to the node's name.
+// load is a handful of clients that read and write through the proxy. Each answer carries the name
+// of the server that gave it: pglocal writes a parameter pglocal.node into every configuration.
 type load struct {
 	url   string
 	nodes []*pglocal.Node
@@ -39,8 +39,8 @@ func newLoad(url string, nodes []*pglocal.Node) *load {
 
 // The statements name their server. The read is the classic one: a row by its key.
 const (
-	readSQL  = "SELECT balance, current_setting('cluster_name') FROM account WHERE id = $1"
-	writeSQL = "UPDATE account SET balance = balance + $2 WHERE id = $1 RETURNING balance, current_setting('cluster_name')"
+	readSQL  = "SELECT balance, current_setting('pglocal.node') FROM account WHERE id = $1"
+	writeSQL = "UPDATE account SET balance = balance + $2 WHERE id = $1 RETURNING balance, current_setting('pglocal.node')"
 	logSQL   = "INSERT INTO transfer (account, amount) VALUES ($1, $2)"
 )
 

@@ -48,7 +48,7 @@ func (w *witness) live(ctx context.Context, conn *pgx.Conn, primary string) erro
 			}
 			var saw int64
 			var node string
-			err := conn.QueryRow(ctx, "SELECT n, current_setting('cluster_name') FROM witness WHERE id = $1", w.id).Scan(&saw, &node)
+			err := conn.QueryRow(ctx, "SELECT n, current_setting('pglocal.node') FROM witness WHERE id = $1", w.id).Scan(&saw, &node)
 			if err != nil {
 				return fmt.Errorf("read: %w", err)
 			}

@@ -24,14 +24,14 @@ type identity struct {
 	conn *pgx.Conn
 }
 
-func (s identity) zone() string { return fmt.Sprintf("%+d", s.id%12) }
+func (s identity) zone() string { return fmt.Sprintf("Etc/GMT+%d", s.id%12) }
 func (s identity) name() string { return fmt.Sprintf("session-%d", s.id) }
 
 func (s identity) introduce(ctx context.Context) error {
 	for _, sql := range []string{
 		fmt.Sprintf("SET application_name = '%s'", s.name()),
-		fmt.Sprintf("SET TIME ZONE INTERVAL '%s' HOUR TO MINUTE", s.zone()+":00"),
-		fmt.Sprintf("SET statement_timeout = %d", 100000+s.id),
+		fmt.Sprintf("SET TIME ZONE '%s'", s.zone()),
+		fmt.Sprintf("SET statement_timeout = %d", 100001+s.id),
 		fmt.Sprintf("SET search_path = schema_%d, public", s.id),
 	} {
 		if _, err := s.conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
@@ -44,8 +44,8 @@ func (s identity) introduce(ctx context.Context) error {
 // recognize reads the session's state on whatever server it gets, and inside a transaction, after
 // a rolled-back SET, and after SET LOCAL.
 func (s identity) recognize(ctx context.Context, i int) error {
-	const sql = "SELECT current_setting('application_name') || ' ' || current_setting('statement_timeout') || ' ' || current_setting('search_path') FROM pgbench_branches WHERE bid = 1"
-	want := fmt.Sprintf("%s %dms schema_%d, public", s.name(), 100000+s.id, s.id)
+	const sql = "SELECT current_setting('application_name') || ' ' || current_setting('statement_timeout') || ' ' || current_setting('TimeZone') || ' ' || current_setting('search_path') FROM pgbench_branches WHERE bid = 1"
+	want := fmt.Sprintf("%s %dms %s schema_%d, public", s.name(), 100001+s.id, s.zone(), s.id)
 	ask := func(q interface {
 		QueryRow(context.Context, string, ...any) pgx.Row
 	}) error {

@@ -76,7 +76,7 @@ func TestWritesWaitForAPrimaryThatRestarts(t *testing.T) {
 	}()
 	other := connect(t, w.through()) // reads go on meanwhile
 	var node string
-	if err := other.QueryRow(t.Context(), "SELECT current_setting('cluster_name') FROM pg_class LIMIT 1").Scan(&node); err != nil || node == primary.Name {
+	if err := other.QueryRow(t.Context(), "SELECT current_setting('pglocal.node') FROM pg_class LIMIT 1").Scan(&node); err != nil || node == primary.Name {
 		t.Errorf("a read while the primary is down: %s, %v", node, err)
 	}
 	if err := primary.Start(t.Context()); err != nil {

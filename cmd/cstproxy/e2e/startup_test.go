@@ -117,7 +117,7 @@ func testOpening(t *testing.T, w *world, o opening, mustSpread bool) {
 // readNode reads by alternating protocols and returns the server's name.
 func readNode(t *testing.T, conn *pgconn.PgConn, i int) string {
 	t.Helper()
-	const sql = "SELECT current_setting('cluster_name'), abalance FROM pgbench_accounts WHERE aid = 1"
+	const sql = "SELECT current_setting('pglocal.node'), abalance FROM pgbench_accounts WHERE aid = 1"
 	if i%2 == 0 {
 		r, err := conn.Exec(t.Context(), sql).ReadAll()
 		if err != nil {
