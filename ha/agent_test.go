@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
@@ -344,4 +345,20 @@ func quietAgent(t *testing.T, conf Config) *Agent {
 		t.Fatal(err)
 	}
 	return a
+}
+
+func TestRunEndsWithAllItsGoroutines(t *testing.T) {
+	f := newFixture(t, pglocal.Options{Standbys: 1})
+	before := goleak.IgnoreCurrent()
+	f.run()
+	f.settled()
+	f.pg.Nodes()[1].Hang() // one that keeps everybody waiting
+	f.board.View().Rounds.Want(time.Now())
+	began := time.Now()
+	f.stop()
+	if ended := time.Since(began); ended > patience/2 {
+		t.Errorf("ending took %s", ended)
+	}
+	f.pg.Nodes()[1].Wake()
+	goleak.VerifyNone(t, before)
 }
