@@ -55,7 +55,7 @@ type stage struct {
 	port    string // where clients connect
 	log     *logBuffer
 	systemd *logBuffer // what it was told
-	text    string // of the configuration file
+	text    string     // of the configuration file
 	ended   chan error
 }
 
@@ -282,8 +282,10 @@ func TestOperatorsSeeAndSteerARealCluster(t *testing.T) {
 				t.Errorf("run: %v", err)
 			}
 			close(s.ended)
-			told := regexp.MustCompile(`[0-9]{4,}`).ReplaceAllString(s.systemd.String(), "N")
-			want := "READY=1|" + strings.Repeat("RELOADING=1\nMONOTONIC_USEC=N|READY=1|", 3) + "STOPPING=1|"
+			number := regexp.MustCompile(`[0-9]{4,}`)
+			want := "READY=1|" + strings.Repeat("RELOADING=1\nMONOTONIC_USEC=N\n|READY=1|", 3) + "STOPPING=1|"
+			told := ""
+			s.await("what systemd is told", func() bool { told = number.ReplaceAllString(s.systemd.String(), "N"); return len(told) >= len(want) })
 			if told != want {
 				t.Errorf("systemd was told %q, want %q", told, want)
 			}
