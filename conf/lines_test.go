@@ -66,9 +66,12 @@ func TestTheNearestKeyIsTheOneThatWasMeant(t *testing.T) {
 // FuzzParse feeds files: whatever they hold, they are read or refused, and every problem has a
 // line that exists.
 func FuzzParse(f *testing.F) {
-	f.Add(Sample())
+	// Short seeds: the fuzzer shortens what it finds interesting, and a long one takes a minute each.
 	f.Add(minimal)
-	f.Add("[[a.b]]\nc = [[1],{d=\"\"\"x\"\"\"}]\n")
+	f.Add("[proxy]\npool_size=1\nwait_timeout=\"1s\"\n")
+	f.Add("[[hba]]\ntype='host'\n[[pool]]\n[admin]\ntoken=\"\"")
+	f.Add("[[cluster]]\nname='a'\n[[cluster.node]]\nid=1\ntags={zone=\"\"}\n")
+	f.Add("[[a.b]]\nc=[[1],{d=\"\"\"x\"\"\"}]\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		if len(text) > 1<<16 {
 			return

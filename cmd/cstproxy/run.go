@@ -230,7 +230,7 @@ func (s *service) refuse(err error) {
 		for _, p := range problems {
 			s.log.Error("problem in the configuration", zap.String("file", p.File), zap.Int("line", p.Line), zap.String("why", p.Text))
 		}
-		err = fmt.Errorf("%d problems", len(problems))
+		err = errors.New("the file has problems, see above")
 	}
 	s.log.Error("reload refused; the old configuration stays in force", zap.Error(err))
 }
