@@ -111,7 +111,11 @@ func (p *parser) into() bool {
 		temporary = temporary || p.cur.kw == kwTemp || p.cur.kw == kwTemporary
 		p.advance()
 	}
-	p.created(temporary || p.isTempSchema(p.cur))
+	if temporary || p.isTempSchema(p.cur) {
+		p.pin(PinTemporary, "")
+	} else {
+		p.effect(Effect{Kind: EffectDDL})
+	}
 	if p.cur.isName() {
 		p.chain()
 	}
@@ -184,24 +188,29 @@ const (
 
 // calling judges a name before a parenthesis in an expression.
 func (p *parser) calling(last token, parts int) certainty {
-	if parts > 1 || last.kind != tokWord {
-		return called
-	}
-	// the name is the current token, so p.prev is the word before it
-	switch k := last.kw; {
-	case k == kwNone, k == kwTreat: // TREAT calls the function that is named like the type
-		return called
-	case k.construct():
+	if parts == 1 && last.kind == tokWord && p.constructs(last.kw) {
 		return calledOrNot
-	case k == kwBy:
-		return orCalled(p.prev == kwGroup || p.prev == kwOrder || p.prev == kwPartition)
-	case k == kwFirst, k == kwNext:
-		return orCalled(p.prev == kwFetch)
-	case k == kwCube, k == kwRollup:
-		return orCalled(p.frames[p.depth].grouping)
-	default: // OVER, FILTER, WITHIN, ESCAPE, ZONE, SETS …: no call stands behind an operand
-		return orCalled(p.afterOperand())
 	}
+	return called
+}
+
+// constructs says whether a word before a parenthesis belongs to a construct of the grammar there.
+// The word is the current token, so p.prev is the word before it.
+func (p *parser) constructs(k keyword) bool {
+	switch {
+	case k == kwNone, k == kwTreat: // TREAT calls the function that is named like the type
+		return false
+	case k.construct():
+		return true
+	case k == kwBy:
+		return p.prev == kwGroup || p.prev == kwOrder || p.prev == kwPartition
+	case k == kwFirst, k == kwNext:
+		return p.prev == kwFetch
+	case k == kwCube, k == kwRollup:
+		return p.frames[p.depth].grouping
+	}
+	// OVER, FILTER, WITHIN, ESCAPE, ZONE, SETS …: no call stands behind an operand.
+	return p.afterOperand()
 }
 
 // afterOperand says whether the token before the current one ended an operand.
@@ -213,14 +222,6 @@ func (p *parser) afterOperand() bool {
 		return !p.prev.reserved() || p.prev == kwNull || p.prev == kwTrue || p.prev == kwFalse || p.prev == kwEnd
 	}
 	return false
-}
-
-// orCalled is calledOrNot when the name stands where a construct has it.
-func orCalled(asConstruct bool) certainty {
-	if asConstruct {
-		return calledOrNot
-	}
-	return called
 }
 
 // typeName reads a type behind :: or AS, with its modifiers.

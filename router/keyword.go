@@ -1,11 +1,14 @@
 package router
 
+import "strings"
+
 // keyword is one of PostgreSQL's key words, as far as the classifier has to know it.
 type keyword uint16
 
 // The key words in the four classes of PostgreSQL's grammar: reserved ones name nothing (except
 // after AS or a dot), those of the second class may name functions and types but no columns or
-// aliases, those of the third columns and aliases but no functions, the others everything.
+// aliases, those of the third columns and aliases but no functions, the others everything. The
+// order is that of the words below.
 const (
 	kwNone keyword = iota
 	kwAll
@@ -293,6 +296,32 @@ const (
 	kwLastColumn   = kwXmltable
 )
 
+const (
+	reservedWords = `all analyse analyze and any array as asc asymmetric both case cast check collate column constraint
+create current_catalog current_date current_role current_time current_timestamp current_user default
+deferrable desc distinct do else end except false fetch for foreign from grant group having in
+initially intersect into lateral leading limit localtime localtimestamp not null offset on only or
+order placing primary references returning select session_user some symmetric system_user table then
+to trailing true union unique user using variadic when where window with`
+	functionWords = `authorization binary collation concurrently cross current_schema freeze full ilike inner is isnull
+join left like natural notnull outer overlaps right similar tablesample verbose`
+	columnWords = `between bigint bit boolean char character coalesce dec decimal exists extract float greatest
+grouping inout int integer interval json json_array json_arrayagg json_exists json_object
+json_objectagg json_query json_scalar json_serialize json_table json_value least merge_action
+national nchar none normalize nullif numeric out overlay position precision real row setof smallint
+substring time timestamp treat trim values varchar xmlattributes xmlconcat xmlelement xmlexists
+xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable`
+	otherWords = `abort absolute alter at atomic begin by call chain characteristics checkpoint close cluster columns
+comment commit committed constraints copy cube cursor cycle deallocate declare delete discard drop
+escape execute explain filter first function global groups hold import insert isolation key last
+level listen load local lock materialized merge move names next no notify of operator ordinality
+over partition passing plans prepare prepared procedure program range read reassign recursive
+refresh reindex release repeatable replace reset revoke role rollback rollup rows savepoint schema
+scroll search security sequences serializable session set sets share show snapshot start stdin
+stdout temp temporary ties transaction truncate uncommitted unlisten unlogged update vacuum varying
+within without work write xml zone`
+)
+
 // reserved says whether the word can name nothing at all.
 func (k keyword) reserved() bool { return k != kwNone && k <= kwLastReserved }
 
@@ -302,561 +331,42 @@ func (k keyword) construct() bool { return k > kwLastReserved && k <= kwLastColu
 // alias says whether the word may be an alias that stands without AS in FROM.
 func (k keyword) alias() bool { return k == kwNone || k > kwLastFunction }
 
+// keywordSlots is the size of the table of key words: a power of two, mostly empty.
+const keywordSlots = 2048
+
+type keywordSlot struct {
+	word string
+	kw   keyword
+}
+
+// keywords is a table with open addressing, by keywordHash.
+var keywords = func() (t [keywordSlots]keywordSlot) {
+	all := reservedWords + " " + functionWords + " " + columnWords + " " + otherWords
+	for i, word := range strings.Fields(all) {
+		h := keywordHash([]byte(word))
+		for t[h].word != "" {
+			h = (h + 1) % keywordSlots
+		}
+		t[h] = keywordSlot{word, keyword(i + 1)}
+	}
+	return t
+}()
+
+// keywordHash mixes the length and three letters of a word that is not empty.
+func keywordHash(b []byte) uint {
+	n := uint(len(b))
+	return (uint(b[0])*31 + uint(b[n-1])*173 + uint(b[n/2])*389 + n*59) % keywordSlots
+}
+
 // keywordOf finds the key word that b, in lower case, is; kwNone for all other words.
 func keywordOf(b []byte) keyword {
-	switch string(b) {
-	case "all":
-		return kwAll
-	case "analyse":
-		return kwAnalyse
-	case "analyze":
-		return kwAnalyze
-	case "and":
-		return kwAnd
-	case "any":
-		return kwAny
-	case "array":
-		return kwArray
-	case "as":
-		return kwAs
-	case "asc":
-		return kwAsc
-	case "asymmetric":
-		return kwAsymmetric
-	case "both":
-		return kwBoth
-	case "case":
-		return kwCase
-	case "cast":
-		return kwCast
-	case "check":
-		return kwCheck
-	case "collate":
-		return kwCollate
-	case "column":
-		return kwColumn
-	case "constraint":
-		return kwConstraint
-	case "create":
-		return kwCreate
-	case "current_catalog":
-		return kwCurrentCatalog
-	case "current_date":
-		return kwCurrentDate
-	case "current_role":
-		return kwCurrentRole
-	case "current_time":
-		return kwCurrentTime
-	case "current_timestamp":
-		return kwCurrentTimestamp
-	case "current_user":
-		return kwCurrentUser
-	case "default":
-		return kwDefault
-	case "deferrable":
-		return kwDeferrable
-	case "desc":
-		return kwDesc
-	case "distinct":
-		return kwDistinct
-	case "do":
-		return kwDo
-	case "else":
-		return kwElse
-	case "end":
-		return kwEnd
-	case "except":
-		return kwExcept
-	case "false":
-		return kwFalse
-	case "fetch":
-		return kwFetch
-	case "for":
-		return kwFor
-	case "foreign":
-		return kwForeign
-	case "from":
-		return kwFrom
-	case "grant":
-		return kwGrant
-	case "group":
-		return kwGroup
-	case "having":
-		return kwHaving
-	case "in":
-		return kwIn
-	case "initially":
-		return kwInitially
-	case "intersect":
-		return kwIntersect
-	case "into":
-		return kwInto
-	case "lateral":
-		return kwLateral
-	case "leading":
-		return kwLeading
-	case "limit":
-		return kwLimit
-	case "localtime":
-		return kwLocaltime
-	case "localtimestamp":
-		return kwLocaltimestamp
-	case "not":
-		return kwNot
-	case "null":
-		return kwNull
-	case "offset":
-		return kwOffset
-	case "on":
-		return kwOn
-	case "only":
-		return kwOnly
-	case "or":
-		return kwOr
-	case "order":
-		return kwOrder
-	case "placing":
-		return kwPlacing
-	case "primary":
-		return kwPrimary
-	case "references":
-		return kwReferences
-	case "returning":
-		return kwReturning
-	case "select":
-		return kwSelect
-	case "session_user":
-		return kwSessionUser
-	case "some":
-		return kwSome
-	case "symmetric":
-		return kwSymmetric
-	case "system_user":
-		return kwSystemUser
-	case "table":
-		return kwTable
-	case "then":
-		return kwThen
-	case "to":
-		return kwTo
-	case "trailing":
-		return kwTrailing
-	case "true":
-		return kwTrue
-	case "union":
-		return kwUnion
-	case "unique":
-		return kwUnique
-	case "user":
-		return kwUser
-	case "using":
-		return kwUsing
-	case "variadic":
-		return kwVariadic
-	case "when":
-		return kwWhen
-	case "where":
-		return kwWhere
-	case "window":
-		return kwWindow
-	case "with":
-		return kwWith
-	case "authorization":
-		return kwAuthorization
-	case "binary":
-		return kwBinary
-	case "collation":
-		return kwCollation
-	case "concurrently":
-		return kwConcurrently
-	case "cross":
-		return kwCross
-	case "current_schema":
-		return kwCurrentSchema
-	case "freeze":
-		return kwFreeze
-	case "full":
-		return kwFull
-	case "ilike":
-		return kwIlike
-	case "inner":
-		return kwInner
-	case "is":
-		return kwIs
-	case "isnull":
-		return kwIsnull
-	case "join":
-		return kwJoin
-	case "left":
-		return kwLeft
-	case "like":
-		return kwLike
-	case "natural":
-		return kwNatural
-	case "notnull":
-		return kwNotnull
-	case "outer":
-		return kwOuter
-	case "overlaps":
-		return kwOverlaps
-	case "right":
-		return kwRight
-	case "similar":
-		return kwSimilar
-	case "tablesample":
-		return kwTablesample
-	case "verbose":
-		return kwVerbose
-	case "between":
-		return kwBetween
-	case "bigint":
-		return kwBigint
-	case "bit":
-		return kwBit
-	case "boolean":
-		return kwBoolean
-	case "char":
-		return kwChar
-	case "character":
-		return kwCharacter
-	case "coalesce":
-		return kwCoalesce
-	case "dec":
-		return kwDec
-	case "decimal":
-		return kwDecimal
-	case "exists":
-		return kwExists
-	case "extract":
-		return kwExtract
-	case "float":
-		return kwFloat
-	case "greatest":
-		return kwGreatest
-	case "grouping":
-		return kwGrouping
-	case "inout":
-		return kwInout
-	case "int":
-		return kwInt
-	case "integer":
-		return kwInteger
-	case "interval":
-		return kwInterval
-	case "json":
-		return kwJson
-	case "json_array":
-		return kwJsonArray
-	case "json_arrayagg":
-		return kwJsonArrayagg
-	case "json_exists":
-		return kwJsonExists
-	case "json_object":
-		return kwJsonObject
-	case "json_objectagg":
-		return kwJsonObjectagg
-	case "json_query":
-		return kwJsonQuery
-	case "json_scalar":
-		return kwJsonScalar
-	case "json_serialize":
-		return kwJsonSerialize
-	case "json_table":
-		return kwJsonTable
-	case "json_value":
-		return kwJsonValue
-	case "least":
-		return kwLeast
-	case "merge_action":
-		return kwMergeAction
-	case "national":
-		return kwNational
-	case "nchar":
-		return kwNchar
-	case "none":
-		return kwNoneWord
-	case "normalize":
-		return kwNormalize
-	case "nullif":
-		return kwNullif
-	case "numeric":
-		return kwNumeric
-	case "out":
-		return kwOut
-	case "overlay":
-		return kwOverlay
-	case "position":
-		return kwPosition
-	case "precision":
-		return kwPrecision
-	case "real":
-		return kwReal
-	case "row":
-		return kwRow
-	case "setof":
-		return kwSetof
-	case "smallint":
-		return kwSmallint
-	case "substring":
-		return kwSubstring
-	case "time":
-		return kwTime
-	case "timestamp":
-		return kwTimestamp
-	case "treat":
-		return kwTreat
-	case "trim":
-		return kwTrim
-	case "values":
-		return kwValues
-	case "varchar":
-		return kwVarchar
-	case "xmlattributes":
-		return kwXmlattributes
-	case "xmlconcat":
-		return kwXmlconcat
-	case "xmlelement":
-		return kwXmlelement
-	case "xmlexists":
-		return kwXmlexists
-	case "xmlforest":
-		return kwXmlforest
-	case "xmlnamespaces":
-		return kwXmlnamespaces
-	case "xmlparse":
-		return kwXmlparse
-	case "xmlpi":
-		return kwXmlpi
-	case "xmlroot":
-		return kwXmlroot
-	case "xmlserialize":
-		return kwXmlserialize
-	case "xmltable":
-		return kwXmltable
-	case "abort":
-		return kwAbort
-	case "absolute":
-		return kwAbsolute
-	case "alter":
-		return kwAlter
-	case "at":
-		return kwAt
-	case "atomic":
-		return kwAtomic
-	case "begin":
-		return kwBegin
-	case "by":
-		return kwBy
-	case "call":
-		return kwCall
-	case "chain":
-		return kwChain
-	case "characteristics":
-		return kwCharacteristics
-	case "checkpoint":
-		return kwCheckpoint
-	case "close":
-		return kwClose
-	case "cluster":
-		return kwCluster
-	case "columns":
-		return kwColumns
-	case "comment":
-		return kwComment
-	case "commit":
-		return kwCommit
-	case "committed":
-		return kwCommitted
-	case "constraints":
-		return kwConstraints
-	case "copy":
-		return kwCopy
-	case "cube":
-		return kwCube
-	case "cursor":
-		return kwCursor
-	case "cycle":
-		return kwCycle
-	case "deallocate":
-		return kwDeallocate
-	case "declare":
-		return kwDeclare
-	case "delete":
-		return kwDelete
-	case "discard":
-		return kwDiscard
-	case "drop":
-		return kwDrop
-	case "escape":
-		return kwEscape
-	case "execute":
-		return kwExecute
-	case "explain":
-		return kwExplain
-	case "filter":
-		return kwFilter
-	case "first":
-		return kwFirst
-	case "function":
-		return kwFunction
-	case "global":
-		return kwGlobal
-	case "groups":
-		return kwGroups
-	case "hold":
-		return kwHold
-	case "import":
-		return kwImport
-	case "insert":
-		return kwInsert
-	case "isolation":
-		return kwIsolation
-	case "key":
-		return kwKey
-	case "last":
-		return kwLast
-	case "level":
-		return kwLevel
-	case "listen":
-		return kwListen
-	case "load":
-		return kwLoad
-	case "local":
-		return kwLocal
-	case "lock":
-		return kwLock
-	case "materialized":
-		return kwMaterialized
-	case "merge":
-		return kwMerge
-	case "move":
-		return kwMove
-	case "names":
-		return kwNames
-	case "next":
-		return kwNext
-	case "no":
-		return kwNo
-	case "notify":
-		return kwNotify
-	case "of":
-		return kwOf
-	case "operator":
-		return kwOperator
-	case "ordinality":
-		return kwOrdinality
-	case "over":
-		return kwOver
-	case "partition":
-		return kwPartition
-	case "passing":
-		return kwPassing
-	case "plans":
-		return kwPlans
-	case "prepare":
-		return kwPrepare
-	case "prepared":
-		return kwPrepared
-	case "procedure":
-		return kwProcedure
-	case "program":
-		return kwProgram
-	case "range":
-		return kwRange
-	case "read":
-		return kwRead
-	case "reassign":
-		return kwReassign
-	case "recursive":
-		return kwRecursive
-	case "refresh":
-		return kwRefresh
-	case "reindex":
-		return kwReindex
-	case "release":
-		return kwRelease
-	case "repeatable":
-		return kwRepeatable
-	case "replace":
-		return kwReplace
-	case "reset":
-		return kwReset
-	case "revoke":
-		return kwRevoke
-	case "role":
-		return kwRole
-	case "rollback":
-		return kwRollback
-	case "rollup":
-		return kwRollup
-	case "rows":
-		return kwRows
-	case "savepoint":
-		return kwSavepoint
-	case "schema":
-		return kwSchema
-	case "scroll":
-		return kwScroll
-	case "search":
-		return kwSearch
-	case "security":
-		return kwSecurity
-	case "sequences":
-		return kwSequences
-	case "serializable":
-		return kwSerializable
-	case "session":
-		return kwSession
-	case "set":
-		return kwSet
-	case "sets":
-		return kwSets
-	case "share":
-		return kwShare
-	case "show":
-		return kwShow
-	case "snapshot":
-		return kwSnapshot
-	case "start":
-		return kwStart
-	case "stdin":
-		return kwStdin
-	case "stdout":
-		return kwStdout
-	case "temp":
-		return kwTemp
-	case "temporary":
-		return kwTemporary
-	case "ties":
-		return kwTies
-	case "transaction":
-		return kwTransaction
-	case "truncate":
-		return kwTruncate
-	case "uncommitted":
-		return kwUncommitted
-	case "unlisten":
-		return kwUnlisten
-	case "unlogged":
-		return kwUnlogged
-	case "update":
-		return kwUpdate
-	case "vacuum":
-		return kwVacuum
-	case "varying":
-		return kwVarying
-	case "within":
-		return kwWithin
-	case "without":
-		return kwWithout
-	case "work":
-		return kwWork
-	case "write":
-		return kwWrite
-	case "xml":
-		return kwXml
-	case "zone":
-		return kwZone
+	for h := keywordHash(b); ; h = (h + 1) % keywordSlots {
+		s := &keywords[h]
+		if s.word == "" {
+			return kwNone
+		}
+		if s.word == string(b) {
+			return s.kw
+		}
 	}
-	return kwNone
 }

@@ -108,7 +108,7 @@ func flagsOf(f *Function) functionFlags {
 	if builtin && localFunction(f.Name) {
 		flags |= nodeLocal
 	}
-	if f.ActsOutside {
+	if f.ActsOutside || strings.HasPrefix(f.Name, "dblink") {
 		flags |= actsOutside
 	}
 	if f.OneArgument {
@@ -170,7 +170,7 @@ func (k *Knowledge) settle(src *Source) {
 		}
 		for i := range src.Relations {
 			r := &src.Relations[i]
-			if r.Definition != "" {
+			if r.Definition != "" && k.relations[r.Name] == 0 {
 				changed = k.worsen(r.Name, k.definition(p, r.Definition)) || changed
 			}
 		}

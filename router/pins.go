@@ -127,15 +127,6 @@ func (p *parser) pin(reason, about string) {
 	p.effect(Effect{Kind: EffectPin, Name: reason, Value: about})
 }
 
-// created notes that the statement creates a relation.
-func (p *parser) created(temporary bool) {
-	if temporary {
-		p.pin(PinTemporary, "")
-		return
-	}
-	p.effect(Effect{Kind: EffectDDL})
-}
-
 // takeLock pins for a session-level advisory lock. When the statement is nothing but the one call
 // with constants, the pin says which lock, so that the same unlock can end it.
 func (p *parser) takeLock(mode string, parts int) {

@@ -125,11 +125,11 @@ func (s *Session) Need(turn []*Verdict) Route {
 	}
 	var worst *Verdict
 	hinted, starts := true, false
-	for i, v := range turn {
-		if i+1 < len(turn) && v.changesReading() {
+	for _, v := range turn {
+		if turn[len(turn)-1] != v && v.changesReading() {
 			return Route{Primary, whyReading}
 		}
-		if worst == nil || v.proof > worst.proof {
+		if worst == nil || v.level() > worst.level() {
 			worst = v
 		}
 		hinted = hinted && v.hinted
@@ -138,7 +138,7 @@ func (s *Session) Need(turn []*Verdict) Route {
 	switch {
 	case worst == nil:
 		return Route{Standby, whyEmpty}
-	case worst.proof == proofWrite:
+	case worst.level() == proofWrite:
 		return Route{Primary, worst.Route.Why}
 	case s.now.serializable && worst.proof > proofNeutral:
 		return Route{Primary, WhySerializable}
@@ -162,6 +162,14 @@ func (s *Session) Need(turn []*Verdict) Route {
 		return Route{Standby, why}
 	}
 	return worst.Route
+}
+
+// level is the verdict's proof; a Verdict that somebody else made proves nothing.
+func (v *Verdict) level() proof {
+	if v.proof == proofUnread {
+		return proofWrite
+	}
+	return v.proof
 }
 
 // changesReading says whether the text changes how later texts of its turn are to be read, which

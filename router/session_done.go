@@ -196,6 +196,10 @@ func (s *Session) apply(e Effect) {
 	case EffectDiscardAll:
 		s.now = s.start
 		s.pins = slices.DeleteFunc(s.pins, func(p Pin) bool { return !survivesDiscardAll(p.Reason) })
+	case EffectDeallocate:
+		s.removePins(PinPrepared, e.Name)
+	case EffectDeallocateAll:
+		s.removePins(PinPrepared, "")
 	case EffectPin:
 		s.addPin(Pin{Reason: e.Name, About: e.Value})
 	case EffectUnpin:

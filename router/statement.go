@@ -96,60 +96,73 @@ func (p *parser) listen() {
 	}
 }
 
+// creation is what CREATE shows of itself while it is read.
+type creation struct {
+	routine   bool // FUNCTION or PROCEDURE
+	temporary bool
+	dropped   bool // ON COMMIT DROP: a temporary table that leaves nothing behind
+	depth     int  // of parentheses
+	body      int  // of BEGIN ATOMIC and CASE
+}
+
 // create reads CREATE up to the statement's end. Two things in it may deceive: something temporary
 // pins the session, and the body of an SQL function (BEGIN ATOMIC … END) has semicolons.
 func (p *parser) create() {
 	p.raise(proofWrite, whyDDL)
 	p.advance()
-	routine, temporary, dropped := false, false, false
-	depth, body := 0, 0
+	var c creation
 	for head := 0; p.cur.kind != tokEnd && p.cur.kind != tokBad; head++ {
-		switch p.cur.kind {
-		case tokOpen:
-			depth++
-		case tokClose:
-			depth--
-		case tokSemicolon:
-			if depth <= 0 && body == 0 {
-				p.createdIf(temporary && !dropped)
-				return
+		if p.cur.kind == tokSemicolon {
+			if c.depth <= 0 && c.body == 0 {
+				break
 			}
 			p.peek = p.lex.next()
 		}
-		switch p.cur.kw {
-		case kwFunction, kwProcedure:
-			routine = routine || head < 4
-		case kwTemp, kwTemporary:
-			temporary = temporary || head < 4
-		case kwAtomic:
-			if routine && p.prev == kwBegin && body == 0 {
-				body = 1
-			}
-		case kwCase:
-			if body > 0 {
-				body++
-			}
-		case kwEnd:
-			if body > 0 {
-				body--
-			}
-		case kwDrop:
-			dropped = dropped || p.prev == kwCommit && p.prev2 == kwOn
-		}
-		if p.peek.kind == tokDot && p.isTempSchema(p.cur) {
-			temporary = true
-		}
-		if p.peek.kind == tokOpen && p.cur.isName() {
-			p.sessionCall(p.cur) // CREATE TABLE … AS SELECT pg_advisory_lock(…)
-		}
+		p.creating(&c, head)
 		p.advance()
 	}
-	p.createdIf(temporary && !dropped)
+	switch {
+	case c.temporary && !c.dropped:
+		p.pin(PinTemporary, "")
+	case !c.temporary:
+		p.effect(Effect{Kind: EffectDDL})
+	}
 }
 
-// createdIf notes what CREATE made; a table that is dropped at commit leaves nothing behind.
-func (p *parser) createdIf(temporary bool) {
-	p.created(temporary)
+// creating looks at one token of CREATE; head counts them.
+func (p *parser) creating(c *creation, head int) {
+	switch p.cur.kind {
+	case tokOpen:
+		c.depth++
+	case tokClose:
+		c.depth--
+	}
+	switch p.cur.kw {
+	case kwFunction, kwProcedure:
+		c.routine = c.routine || head < 4
+	case kwTemp, kwTemporary:
+		c.temporary = c.temporary || head < 4
+	case kwAtomic:
+		if c.routine && p.prev == kwBegin && c.body == 0 {
+			c.body = 1
+		}
+	case kwCase:
+		if c.body > 0 {
+			c.body++
+		}
+	case kwEnd:
+		if c.body > 0 {
+			c.body--
+		}
+	case kwDrop:
+		c.dropped = c.dropped || p.prev == kwCommit && p.prev2 == kwOn
+	}
+	if p.peek.kind == tokDot && p.isTempSchema(p.cur) {
+		c.temporary = true
+	}
+	if p.peek.kind == tokOpen && p.cur.isName() {
+		p.sessionCall(p.cur) // CREATE TABLE … AS SELECT pg_advisory_lock(…)
+	}
 }
 
 // cursorStatement reads DECLARE, FETCH, MOVE and CLOSE. Without WITH HOLD they only work in a

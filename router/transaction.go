@@ -143,12 +143,9 @@ func (p *parser) preparedStatement() {
 	switch {
 	case p.cur.kw == kwAll:
 		p.effect(Effect{Kind: EffectDeallocateAll})
-		p.effect(Effect{Kind: EffectUnpin, Name: PinPrepared})
 		p.advance()
 	case p.cur.isName():
-		name := p.string(p.cur)
-		p.effect(Effect{Kind: EffectDeallocate, Name: name})
-		p.effect(Effect{Kind: EffectUnpin, Name: PinPrepared, Value: name})
+		p.effect(Effect{Kind: EffectDeallocate, Name: p.string(p.cur)})
 		p.advance()
 	}
 }
