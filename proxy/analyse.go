@@ -100,17 +100,19 @@ func (s *session) analyseParse(o *op, body []byte) bool {
 		return false
 	}
 	t := s.turn
-	shared := s.proxy.statements.Intern(p.Text, p.Types)
+	shared := s.proxy.statements.Intern(p.Text, p.Types, s.cluster.schema)
 	if len(p.Name) == 0 {
 		o.prev = s.unnamed
 		o.stmt = s.newUnnamed(shared)
 		s.judge(o.stmt)
+		s.redirectDeallocate(o.stmt)
 		t.verdicts = append(t.verdicts, o.stmt.verdict)
 		s.unnamed = o.stmt
 		return true
 	}
 	st := &statement{Prepared: shared}
 	s.judge(st)
+	s.redirectDeallocate(st)
 	o.stmt = st
 	t.verdicts = append(t.verdicts, st.verdict)
 	t.plain = false
@@ -126,6 +128,24 @@ func (s *session) analyseParse(o *op, body []byte) bool {
 	}
 	s.stmts[o.name] = st
 	return true
+}
+
+// redirectDeallocate makes a DEALLOCATE of one of the protocol's statements drop it under the name
+// that servers know.
+func (s *session) redirectDeallocate(st *statement) {
+	v := st.verdict
+	if v.Statements != 1 || len(v.Effects) != 1 || v.Effects[0].Kind != router.EffectDeallocate {
+		return
+	}
+	target := s.stmts[v.Effects[0].Name]
+	if target == nil {
+		return
+	}
+	other := s.proxy.statements.Intern([]byte("DEALLOCATE "+target.Name), nil, s.cluster.schema)
+	other.Types = []byte{0, 0}
+	st.Drop()
+	st.Prepared, st.needs = other, target
+	s.turn.plain = false
 }
 
 func (s *session) analyseBind(o *op, body []byte) bool {
@@ -146,6 +166,7 @@ func (s *session) analyseBind(o *op, body []byte) bool {
 		return true
 	}
 	s.judge(o.stmt)
+	t.plain = t.plain && o.stmt.needs == nil
 	t.copyIn = t.copyIn || o.stmt.verdict.Copy&router.CopyIn != 0
 	t.verdicts = append(t.verdicts, o.stmt.verdict)
 	return true
@@ -258,7 +279,7 @@ func (s *session) env() router.Env {
 // of reading SQL has changed since.
 func (s *session) judge(st *statement) {
 	now := classified{s.cluster.catalog.Knowledge(s.database), s.sql}
-	if st.verdict == nil || st.stamp != now {
+	if st.needs == nil && (st.verdict == nil || st.stamp != now) {
 		st.verdict, st.stamp = s.classify([]byte(st.Text)), now
 	}
 }

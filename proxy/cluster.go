@@ -50,7 +50,10 @@ type cluster struct {
 	acceptedBy  map[acceptance]struct{}
 	waiting     []*session // for a node to exist, oldest first
 	counters    map[turnKey]*atomic.Uint64
+	schema      uint64 // counts the schema changes that were seen
 }
+
+func (c *cluster) schemaChanged() { c.schema++ }
 
 // acceptance: a node has once taken these settings without an error.
 type acceptance struct {

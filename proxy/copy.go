@@ -53,8 +53,12 @@ func (s *session) copyBroke() {
 // sends is dropped then; an extended one by whatever the client sends up to its Sync.
 func (s *session) copyOver() {
 	s.phase = phaseTurn
-	if x := s.turn.replies.first(); x == nil || x.kind != replyQuery {
-		s.turn.open = true
+	if x := s.turn.replies.first(); x != nil && x.kind == replyQuery {
+		return
+	}
+	s.turn.open = true
+	if s.turn.failed {
+		s.phase = phaseSkip
 	}
 }
 

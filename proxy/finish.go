@@ -18,6 +18,7 @@ func (s *session) turnDone() {
 	}
 	effects := s.rs.Done(t.executed, router.TxStatus(s.status), outcome)
 	s.apply(effects, srv)
+	s.noteDDL()
 	if t.reported && len(effects) == 0 && s.status == 'I' {
 		s.dirty = true // a function changed a setting behind our back
 	}
@@ -39,6 +40,19 @@ func (s *session) turnDone() {
 	}
 	s.turnOver()
 	s.proceed()
+}
+
+// noteDDL counts schema changes as soon as they are made, committed or not: texts parsed from now
+// on may mean something else.
+func (s *session) noteDDL() {
+	for _, v := range s.turn.executed {
+		for i := range v.Effects {
+			if v.Effects[i].Kind == router.EffectDDL {
+				s.cluster.schemaChanged()
+				return
+			}
+		}
+	}
 }
 
 // giveBack returns the server after a transaction unless it has to be kept.
@@ -102,6 +116,14 @@ func (s *session) apply(effects []router.Effect, srv *backend.Server) {
 			}
 		case router.EffectDeallocateAll:
 			s.forgetStatements(srv)
+		case router.EffectDeallocate:
+			if st := s.stmts[e.Name]; st != nil {
+				delete(s.stmts, e.Name)
+				if srv != nil {
+					srv.Statements.Remove(st.Prepared)
+				}
+				st.Drop()
+			}
 		case router.EffectDDL:
 			s.cluster.catalog.Changed(s.database)
 		}

@@ -56,7 +56,7 @@ func (s *session) gatherMore(b []byte) int {
 	}
 	s.take(b, off, cut)
 	if s.phase == phaseTurn {
-		s.sendPart(s.held)
+		s.sendOn(s.held)
 	}
 	return off
 }
@@ -170,12 +170,19 @@ func (s *session) terminate() {
 	s.link.Close()
 }
 
-// skipToSync drops the rest of a turn that the proxy refused.
+// skipToSync drops the rest of a turn that failed: on the proxy's word, which then answers the Sync,
+// or on the server's, which then gets it.
 func (s *session) skipToSync(b []byte) int {
 	t := s.turn
 	if t.rest > 0 {
 		n := min(t.rest, len(b))
 		t.rest -= n
+		s.toServer(b[:n])
+		return n
+	}
+	if s.stray > 0 {
+		n := min(s.stray, len(b))
+		s.stray -= n
 		return n
 	}
 	typ, size, ok, err := wire.Header(b)
@@ -188,17 +195,21 @@ func (s *session) skipToSync(b []byte) int {
 	case typ == 'X':
 		s.terminate()
 		return 0
-	case typ == 'S':
-		if len(b) < size {
-			return 0
-		}
-		s.link.Write(wire.AppendReady(nil, s.status))
-		s.turnOver()
+	case typ != 'S':
+		s.stray = size
+		return s.skipToSync(b)
+	case len(b) < size:
+		return 0
+	}
+	if t.failed && s.held != nil {
+		s.take(b, size, cutTurn)
+		s.phase = phaseTurn
+		s.sendPart(s.held)
 		return size
 	}
-	n := min(size, len(b))
-	t.rest = size - n
-	return n
+	s.link.Write(wire.AppendReady(s.proxy.scratch[:0], s.status))
+	s.turnOver()
+	return size
 }
 
 // refuse answers the turn with an error of ours: one ErrorResponse and one ReadyForQuery, like
@@ -215,6 +226,7 @@ func (s *session) refuse(r *refusal) {
 	b := r.append(s.proxy.scratch[:0])
 	s.rs.Done(nil, router.TxStatus(s.status), router.Failed)
 	if t.open {
+		s.stray, t.rest = t.rest, 0
 		s.link.Write(b)
 		s.phase = phaseSkip
 		s.proceed()

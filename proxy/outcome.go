@@ -134,23 +134,26 @@ func (s *session) rerun(route router.Route) {
 	s.seek()
 }
 
-// refreshPlan handles "cached plan must not change result type": the text is parsed anew. When
-// nothing of the turn has taken effect it is run again at once; else the client reads the error,
-// as it would without a proxy, and the next use parses anew.
+// refreshPlan handles an error that a text parsed earlier, for somebody else, gives after DDL
+// changed its meaning. A client that parses the text in this very turn would not get it without a
+// proxy: the text is parsed anew and the turn run again, as long as nothing of it has taken effect.
+// A client that relies on an older Parse reads the error, as it would directly.
 func (r *reader) refreshPlan(body []byte, code string) bool {
-	t := r.s.turn
-	if code != "0A000" || string(wire.ErrorField(body, 'R')) != "RevalidateCachedQuery" {
+	s, t := r.s, r.s.turn
+	stale := code == "0A000" && string(wire.ErrorField(body, 'R')) == "RevalidateCachedQuery" ||
+		code == "XX000" && bytes.HasPrefix(wire.ErrorField(body, 'M'), []byte("cache lookup failed"))
+	if !stale || t.forwarded || t.decided || t.open || t.restaled || t.began != 'I' || t.plain || !t.single() {
 		return false
 	}
+	parses := false
 	for i := range t.ops {
-		if st := t.ops[i].stmt; st != nil {
-			r.srv.Statements.Stale(st.Prepared)
-		}
+		parses = parses || t.ops[i].typ == 'P' && t.ops[i].name != ""
 	}
-	if t.forwarded || t.decided || t.open || t.restaled || t.began != 'I' || !t.single() || t.plain {
+	if !parses {
 		return false
 	}
 	t.restale, t.restaled = true, true
+	s.cluster.schemaChanged()
 	for x := t.replies.first(); x != nil && x.kind != replySync; x = t.replies.first() {
 		t.replies.pop()
 	}
@@ -159,11 +162,18 @@ func (r *reader) refreshPlan(body []byte, code string) bool {
 
 // sendAgain is the second half: the server is ready again.
 func (r *reader) sendAgain() backend.Disposal {
-	t := r.s.turn
+	s, t := r.s, r.s.turn
 	t.restale = false
 	t.replies.reset()
 	t.held = t.held[:0]
-	r.s.sendPart(r.srv)
+	for i := range t.ops {
+		if o := &t.ops[i]; o.typ == 'P' && o.name != "" && o.stmt != nil {
+			fresh := s.proxy.statements.Intern([]byte(o.stmt.Text), o.stmt.Types, s.cluster.schema)
+			o.stmt.Drop()
+			o.stmt.Prepared = fresh
+		}
+	}
+	s.sendOn(r.srv)
 	return backend.Swallow
 }
 
@@ -195,6 +205,9 @@ func (s *session) skipReplies() {
 	}
 	if t.replies.empty() {
 		t.open = true // the Sync is still to come from the client
+		if s.phase == phaseTurn {
+			s.phase = phaseSkip
+		}
 	}
 	s.copyBroke()
 	s.syncIfDue()
@@ -221,7 +234,7 @@ func (s *session) ServerClosed(srv *backend.Server, err error) {
 		s.seekLoginServer()
 	case s.turn == nil:
 		s.lostWhileIdle()
-	case s.phase == phasePreparing:
+	case s.phase == phasePreparing || s.phase == phaseVerifying:
 		s.rerun(s.turn.route) // nothing of it was sent
 	default:
 		s.lostInTurn(srv)
@@ -331,7 +344,7 @@ func (r *reader) preparing(typ byte, msg []byte) backend.Disposal {
 		return backend.Swallow
 	}
 	s.cluster.accept(s.want, r.srv.Key.Node)
-	s.sendPart(r.srv)
+	s.sendOn(r.srv)
 	return backend.Swallow
 }
 

@@ -40,6 +40,8 @@ func (s *session) overrule(r router.Route) router.Route {
 		return router.Route{Target: router.Primary, Why: "primary listener"}
 	case s.turn.open:
 		return router.Route{Target: router.Primary, Why: "flush before sync"}
+	case r.Target == router.Standby && s.cluster.catalog.Knowledge(s.database) == nil:
+		return router.Route{Target: router.Primary, Why: "catalogue not read yet"}
 	case r.Target == router.Pinned:
 		// The server that it was pinned to is gone, and so is the state.
 		return router.Route{Target: router.Primary, Why: r.Why}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -53,6 +54,7 @@ type Proxy struct {
 	message   []byte
 
 	statements *backend.Registry
+	seed       maphash.Seed
 	sessions   map[*session]struct{}
 	keys       map[cancelKey]*session
 	cancels    *rate.Limiter
@@ -111,7 +113,7 @@ func newProxy(cfg Config, parts Parts, log *zap.Logger) *Proxy {
 	p := &Proxy{cfg: cfg, log: log, hba: parts.HBA, routing: parts.Routing, params: params.NewRegistry(),
 		statements: backend.NewRegistry(statementMemory), sessions: map[*session]struct{}{},
 		keys: map[cancelKey]*session{}, cancels: rate.NewLimiter(cancelsPerSecond, cancelsPerSecond),
-		stats: newStats(), drained: make(chan struct{})}
+		stats: newStats(), seed: maphash.MakeSeed(), drained: make(chan struct{})}
 	p.dialer.Store(parts.Dialer)
 	for _, part := range parts.Clusters {
 		p.clusters = append(p.clusters, p.newCluster(part))
@@ -160,7 +162,9 @@ func (p *Proxy) listen() error {
 		if l.Cluster != "" && c.Name != l.Cluster {
 			return fmt.Errorf("listen on %s: no cluster %q", l.Address, l.Cluster)
 		}
-		socket, err := net.Listen("tcp", l.Address)
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(false) // its sockets refuse some of the reactor's options
+		socket, err := lc.Listen(context.Background(), "tcp", l.Address)
 		if err != nil {
 			return fmt.Errorf("open the clients' port: %w", err)
 		}

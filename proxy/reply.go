@@ -86,7 +86,7 @@ func (r *reader) completePart(f *backend.Frame) bool {
 		return false
 	}
 	if ok {
-		need = inspect(typ, size)
+		need = r.inspect(typ, size)
 	}
 	n := min(need-len(f.Part), len(r.b)-r.at)
 	f.Part = append(f.Part, r.b[r.at:r.at+n]...)
@@ -99,7 +99,7 @@ func (r *reader) completePart(f *backend.Frame) bool {
 			r.broken()
 			return false
 		}
-		if need = inspect(typ, size); len(f.Part) < need {
+		if need = r.inspect(typ, size); len(f.Part) < need {
 			return r.at < len(r.b)
 		}
 	}
@@ -125,7 +125,7 @@ func (r *reader) message(f *backend.Frame) bool {
 		r.broken()
 		return false
 	}
-	if !ok || len(b) < inspect(typ, size) {
+	if !ok || len(b) < r.inspect(typ, size) {
 		f.Part = append(f.Part, b...)
 		r.cutTo(len(r.b))
 		return false
@@ -146,10 +146,14 @@ func (r *reader) message(f *backend.Frame) bool {
 }
 
 // inspect is how much of a message must be there before it can be judged.
-func inspect(typ byte, size int) int {
+func (r *reader) inspect(typ byte, size int) int {
 	switch typ {
 	case 'E', 'S', 'Z', 'C':
 		return min(size, maxInspected)
+	case 't', 'T', 'n':
+		if t := r.s.turn; t != nil && (r.s.phase == phaseVerifying || t.describes()) {
+			return min(size, maxInspected)
+		}
 	}
 	return wire.HeaderSize
 }
@@ -230,7 +234,9 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 		}
 		return backend.Forward
 	case 'E':
-		return r.serverError(msg)
+		if s.phase != phaseVerifying {
+			return r.serverError(msg)
+		}
 	}
 	if t == nil {
 		r.broken()
@@ -238,6 +244,9 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 	}
 	if s.phase == phasePreparing || s.phase == phaseLogin {
 		return r.preparing(typ, msg)
+	}
+	if s.phase == phaseVerifying {
+		return r.verifying(typ, msg)
 	}
 	if t.hidden() {
 		if typ == 'Z' {
@@ -247,7 +256,12 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 	}
 	r.injected()
 	switch typ {
-	case '1', '2', '3', 'T', 'n', 't':
+	case 't', 'T', 'n':
+		if t.describes() {
+			s.described(t.replies.first().op.stmt, typ, msg)
+		}
+		return r.answered(typ)
+	case '1', '2', '3':
 		return r.answered(typ)
 	case 'C', 'I', 's':
 		t.decided = true
@@ -259,6 +273,12 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 	}
 	t.decided = true
 	return backend.Forward
+}
+
+// describes says whether the answer to a Describe of a statement comes next.
+func (t *turn) describes() bool {
+	x := t.replies.first()
+	return x != nil && x.kind == replyDescribe && x.op.stmt != nil
 }
 
 // hidden says whether the server is answering a query of ours.
@@ -352,7 +372,7 @@ func (s *session) report(srv *backend.Server, body []byte) backend.Disposal {
 	srv.Report(body)
 	name, value, _ := wire.ReadParameterStatus(body)
 	t := s.turn
-	if string(name) == hotStandby || t != nil && t.hidden() || s.phase == phasePreparing || s.phase == phaseLogin {
+	if string(name) == hotStandby || t != nil && t.hidden() || s.phase == phasePreparing || s.phase == phaseVerifying || s.phase == phaseLogin {
 		return backend.Swallow
 	}
 	s.noteReported(string(name), string(value))

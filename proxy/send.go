@@ -18,26 +18,41 @@ func (s *session) send(srv *backend.Server) {
 	if t.rerunnable || !t.plain {
 		t.own()
 	}
-	if srv.Params != s.want && s.status == 'I' {
-		sql := params.Catchup(s.proxy.scratch[:0], srv.Params, s.want)
-		if len(sql) > 0 {
-			known := s.cluster.isAccepted(s.want, t.node)
-			if !known {
-				t.own()
-			}
-			msg := wire.AppendQuery(s.proxy.message[:0], sql)
-			s.proxy.message, s.proxy.scratch = msg[:0], sql[:0]
-			if !known {
-				s.phase = phasePreparing
-				srv.Link.Write(msg)
-				return
-			}
-			t.replies.push(reply{kind: replyHidden})
-			srv.Link.Buffer(msg)
-		}
-		srv.Params = s.want
+	s.sendOn(srv)
+}
+
+// sendOn takes the next step towards the server: settings, statements, the turn itself.
+func (s *session) sendOn(srv *backend.Server) {
+	if srv.Params != s.want && s.status == 'I' && !s.bringSettings(srv) {
+		return
+	}
+	if len(s.unverified(srv)) > 0 {
+		s.verifyFirst(srv)
+		return
 	}
 	s.sendPart(srv)
+}
+
+// bringSettings says whether the turn may follow at once.
+func (s *session) bringSettings(srv *backend.Server) bool {
+	t := s.turn
+	sql := params.Catchup(s.proxy.scratch[:0], srv.Params, s.want)
+	if len(sql) == 0 {
+		srv.Params = s.want
+		return true
+	}
+	msg := wire.AppendQuery(s.proxy.message[:0], sql)
+	s.proxy.message, s.proxy.scratch = msg[:0], sql[:0]
+	if !s.cluster.isAccepted(s.want, t.node) || len(s.unverified(srv)) > 0 {
+		t.own()
+		s.phase = phasePreparing
+		srv.Link.Write(msg)
+		return false
+	}
+	t.replies.push(reply{kind: replyHidden})
+	srv.Link.Buffer(msg)
+	srv.Params = s.want
+	return true
 }
 
 // sendPart writes the messages of the turn's current part to the server, names rewritten, and
@@ -180,7 +195,11 @@ func (s *session) sendParse(srv *backend.Server, o *op, out, raw []byte) []byte 
 		return append(out, raw...)
 	case o.name == "":
 		srv.Statements.Unnamed = o.stmt.Prepared
+		out = s.ensureNeeded(srv, o, out)
 		s.expect(o)
+		if o.stmt.needs != nil {
+			return wire.AppendParse(out, "", o.stmt.Text, o.stmt.Types)
+		}
 		return append(out, raw...)
 	case o.prev != nil:
 		// The name is taken: give the server a statement of that name, so that its own error
@@ -196,6 +215,7 @@ func (s *session) sendParse(srv *backend.Server, o *op, out, raw []byte) []byte 
 		t.replies.push(reply{kind: replyParseDone, op: *o})
 		return out
 	}
+	out = s.ensureNeeded(srv, o, out)
 	out = s.makeRoom(srv, o.stmt.Prepared, stale, out)
 	t.replies.push(reply{kind: replyParse, op: *o, stmt: o.stmt})
 	return wire.AppendParse(out, o.stmt.Name, o.stmt.Text, o.stmt.Types)
@@ -229,8 +249,17 @@ func (s *session) ensure(srv *backend.Server, st *statement, out []byte) []byte 
 	return wire.AppendParse(out, st.Name, st.Text, st.Types)
 }
 
+// ensureNeeded parses what a DEALLOCATE is about on a server that lacks it.
+func (s *session) ensureNeeded(srv *backend.Server, o *op, out []byte) []byte {
+	if o.stmt == nil || o.stmt.needs == nil {
+		return out
+	}
+	return s.ensure(srv, o.stmt.needs, out)
+}
+
 func (s *session) sendBind(srv *backend.Server, o *op, out, raw []byte) []byte {
 	b, _ := wire.ReadBind(wire.Body(raw))
+	out = s.ensureNeeded(srv, o, out)
 	switch {
 	case len(b.Statement) == 0:
 		out = s.ensureUnnamed(srv, o, out)

@@ -41,6 +41,7 @@ const (
 	phaseHeld                   // a turn waits for a node to exist (place.go)
 	phaseWaiting                // a turn waits for a server connection (place.go)
 	phasePreparing              // the server gets the session's settings before the turn (send.go)
+	phaseVerifying              // the server describes statements before the turn (verify.go)
 	phaseTurn                   // a turn is at the server (reply.go)
 	phaseCopyIn                 // the server takes COPY data (copy.go)
 	phaseSkip                   // after an error of ours, skipping to Sync (gather.go)
@@ -111,6 +112,8 @@ type statement struct {
 	verdict *router.Verdict
 	// stamp says under which circumstances the verdict was made.
 	stamp classified
+	// needs is what a DEALLOCATE of one of the protocol's statements drops.
+	needs *statement
 }
 
 // login is what is needed only until the client is greeted.
@@ -265,7 +268,7 @@ func (s *session) finish() {
 
 // end frees everything the session holds; the link is not touched.
 func (s *session) end() {
-	busy := s.phase == phaseTurn || s.phase == phaseCopyIn || s.phase == phasePreparing
+	busy := s.phase == phaseTurn || s.phase == phaseCopyIn || s.phase == phasePreparing || s.phase == phaseVerifying
 	s.phase = phaseClosed
 	s.disarm()
 	s.wait.Leave()

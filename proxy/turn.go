@@ -29,6 +29,10 @@ type turn struct {
 	copying  copyState
 	rest     int // bytes of a client message that are still to be passed on
 	tried    []topology.NodeID
+	verify   []*statement // described by the client, unknown to the server (verify.go)
+	verified int
+	shape    uint64
+	refusal  *refusal
 
 	rerunnable bool   // it could be run again elsewhere if nothing of its answer has been forwarded
 	restaled   bool   // its plan was stale once already
@@ -120,6 +124,7 @@ func (ts *turns) put(t *turn) {
 	clear(t.verdicts)
 	clear(t.executed)
 	clear(t.made)
+	clear(t.verify)
 	t.replies.reset()
 	owned, held, all := t.owned, t.held, t.replies.all
 	if cap(owned) > maxKept {
@@ -133,7 +138,7 @@ func (ts *turns) put(t *turn) {
 		ops, all, verdicts, executed, made = nil, nil, nil, nil, nil
 	}
 	*t = turn{owned: owned[:0], held: held[:0], ops: ops[:0], verdicts: verdicts[:0],
-		executed: executed[:0], made: made[:0], tried: tried[:0]}
+		executed: executed[:0], made: made[:0], tried: tried[:0], verify: t.verify[:0]}
 	t.replies.all = all[:0]
 	ts.free = append(ts.free, t)
 }

@@ -1,6 +1,9 @@
 package backend
 
-import "strconv"
+import (
+	"encoding/binary"
+	"strconv"
+)
 
 // Prepared is one text with its parameter types, known under one name on every server that has
 // it. Sessions that prepare the same text share it, so a server parses it once.
@@ -8,10 +11,11 @@ type Prepared struct {
 	Name  string // on the servers
 	Text  string
 	Types []byte // raw parameter type part of the Parse message
-	// Tag is for the session machine: what the router said of the text.
-	Tag  any
-	refs int
-	key  string
+	// Shape identifies how a server described the statement (parameters and columns); 0 while no
+	// client has asked.
+	Shape uint64
+	refs  int
+	key   string
 }
 
 // Registry interns Prepared statements of one loop.
@@ -29,9 +33,11 @@ func NewRegistry(limit int) *Registry {
 	return &Registry{known: map[string]*Prepared{}, limit: limit}
 }
 
-// Intern finds or makes the statement and counts one more user of it; Drop ends the use.
-func (r *Registry) Intern(text, types []byte) *Prepared {
+// Intern finds or makes the statement and counts one more user of it; Drop ends the use. schema
+// tells texts apart that were parsed before and after DDL: they may mean different things.
+func (r *Registry) Intern(text, types []byte, schema uint64) *Prepared {
 	r.buf = append(append(append(r.buf[:0], text...), 0), types...)
+	r.buf = binary.BigEndian.AppendUint64(r.buf, schema)
 	p, ok := r.known[string(r.buf)]
 	if !ok {
 		if r.bytes > r.limit {
@@ -39,7 +45,7 @@ func (r *Registry) Intern(text, types []byte) *Prepared {
 		}
 		r.next++
 		key := string(r.buf)
-		p = &Prepared{Name: "cst_" + strconv.FormatUint(r.next, 36), Text: key[:len(text)], Types: []byte(key[len(text)+1:]), key: key}
+		p = &Prepared{Name: "cst_" + strconv.FormatUint(r.next, 36), Text: key[:len(text)], Types: []byte(key[len(text)+1 : len(key)-8]), key: key}
 		r.known[key] = p
 		r.bytes += len(key)
 	}
