@@ -137,6 +137,18 @@ func has(id topology.NodeID, h topology.Health) func(*topology.View) bool {
 	return func(v *topology.View) bool { n := v.Node(id); return n != nil && n.Health == h }
 }
 
+// start starts a server that was killed; on a busy machine its shared memory may outlive it a little.
+func (f *fixture) start(n *pglocal.Node) {
+	f.t.Helper()
+	f.poll(n.Name+" started", func() bool {
+		err := n.Start(f.t.Context())
+		if err != nil && !strings.Contains(err.Error(), "shared memory") {
+			f.t.Fatal(err)
+		}
+		return err == nil
+	})
+}
+
 // psql runs SQL on a server and fails the test if that fails.
 func (f *fixture) psql(n *pglocal.Node, sql string) string {
 	f.t.Helper()
@@ -167,7 +179,7 @@ func TestNodesThatDieLeaveAndReturnByThemselves(t *testing.T) {
 	nodes[1].Kill()
 	f.await("node 2 down", has(2, topology.Down))
 	t.Logf("a killed standby was out after %s", time.Since(began))
-	f.must(nodes[1].Start(t.Context()))
+	f.start(nodes[1])
 	f.settled()
 
 	began = time.Now()
@@ -177,7 +189,7 @@ func TestNodesThatDieLeaveAndReturnByThemselves(t *testing.T) {
 	if !v.Node(2).TakesReads() || !v.Node(3).TakesReads() {
 		t.Errorf("standbys stopped reading with the primary: %s", describe(v))
 	}
-	f.must(nodes[0].Start(t.Context()))
+	f.start(nodes[0])
 	if v = f.settled(); v.Epoch != 1 {
 		t.Errorf("epoch %d after the same primary came back, want 1", v.Epoch)
 	}
@@ -210,7 +222,7 @@ func TestAHandMadePromotionOfADeadPrimarysStandbyBeginsANewEpoch(t *testing.T) {
 		return v.Node(3).TakesReads() && v.Rounds.Satisfied(v.Node(3).Slot, old, v.Epoch)
 	})
 
-	f.must(a.Start(t.Context()))
+	f.start(a)
 	v = f.await("the old primary foreign", has(1, topology.Foreign))
 	if v.Primary != 2 || v.Epoch != 2 {
 		t.Errorf("the old primary's return changed the primary: %s", describe(v))

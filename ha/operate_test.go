@@ -2,6 +2,7 @@ package ha
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,9 +25,7 @@ func TestBackendsComeAndGoAndSurviveARestart(t *testing.T) {
 	b := f.pg.Nodes()[1]
 	expect := func(when string, want ...string) {
 		t.Helper()
-		if got := f.agent.Backends("c1"); !slices.Equal(got, want) {
-			t.Errorf("%s: backends %v, want %v", when, got, want)
-		}
+		f.poll(fmt.Sprintf("%s: backends %v", when, want), func() bool { return slices.Equal(f.agent.Backends("c1"), want) })
 	}
 	expect("at first", b.Address())
 	for addr, want := range map[string]error{

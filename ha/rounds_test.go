@@ -140,7 +140,7 @@ func TestARestartedStandbyHasToProveAgain(t *testing.T) {
 	if safe := v.Rounds.Safe(slot); safe != 0 {
 		t.Errorf("a killed standby still vouches for round %d", safe)
 	}
-	f.must(b.Start(t.Context()))
+	f.start(b)
 	v = f.settled()
 	f.must(awaitTicket(t.Context(), v, slot, v.Rounds.Stamp(v.Epoch)))
 
