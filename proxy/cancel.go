@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/cstproxy/cstproxy/ha/topology"
 	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/proxy/wire"
 )
@@ -81,19 +82,23 @@ func (p *Proxy) cancelQuery(srv *backend.Server, c *cluster) {
 	if node == nil {
 		return
 	}
-	target, pid, secret := node.Node, srv.PID, srv.Secret
 	srv.BeginCancel()
 	p.stats.cancelSent()
+	p.strike(node.Node, srv.PID, srv.Secret, func(err error) {
+		if err != nil {
+			p.log.Info("cancel request failed", zap.Int("node", int(srv.Key.Node)), zap.Error(err))
+		}
+		srv.EndCancel()
+	})
+}
+
+// sendCancel sends a cancel request on a goroutine; done follows when the node has taken it.
+func (p *Proxy) sendCancel(node topology.Node, pid uint32, secret []byte, done func(error)) {
 	p.spawn(func(ctx context.Context) {
-		ctx, done := context.WithTimeout(ctx, cancelTimeout)
-		defer done()
-		err := p.dialer.Load().Cancel(ctx, target, pid, secret)
-		p.post(func() {
-			if err != nil {
-				p.log.Info("cancel request failed", zap.Int("node", int(target.ID)), zap.Error(err))
-			}
-			srv.EndCancel()
-		})
+		ctx, end := context.WithTimeout(ctx, cancelTimeout)
+		defer end()
+		err := p.dialer.Load().Cancel(ctx, node, pid, secret)
+		p.post(func() { done(err) })
 	})
 }
 

@@ -46,12 +46,16 @@ type Proxy struct {
 	routing   *router.Rules
 	tls       *tls.Config
 	dialer    atomic.Pointer[backend.Dialer]
-	params    *params.Registry
-	stmts     []*statement // unused ones
-	turns     turns
-	buffers   buffers
-	scratch   []byte // for one message at a time
-	message   []byte
+	// connect and strike are what needs sockets of their own: a new server connection, and a
+	// cancel request. Their done is called on the loop.
+	connect func(c *cluster, key backend.Key, done func(*backend.Server, error))
+	strike  func(node topology.Node, pid uint32, secret []byte, done func(error))
+	params  *params.Registry
+	stmts   []*statement // unused ones
+	turns   turns
+	buffers buffers
+	scratch []byte // for one message at a time
+	message []byte
 
 	statements *backend.Registry
 	seed       maphash.Seed
@@ -115,6 +119,7 @@ func newProxy(cfg Config, parts Parts, log *zap.Logger) *Proxy {
 		keys: map[cancelKey]*session{}, cancels: rate.NewLimiter(cancelsPerSecond, cancelsPerSecond),
 		stats: newStats(), seed: maphash.MakeSeed(), drained: make(chan struct{})}
 	p.dialer.Store(parts.Dialer)
+	p.connect, p.strike = p.dial, p.sendCancel
 	for _, part := range parts.Clusters {
 		p.clusters = append(p.clusters, p.newCluster(part))
 	}
@@ -127,7 +132,7 @@ func (p *Proxy) newCluster(part Cluster) *cluster {
 		acceptedBy: map[acceptance]struct{}{}, counters: map[turnKey]*atomic.Uint64{},
 		classifier: router.New(router.DefaultConfig())}
 	c.pools = backend.NewPools(backend.Config{
-		Dial:       func(key backend.Key, done func(*backend.Server, error)) { p.dial(c, key, done) },
+		Dial:       func(key backend.Key, done func(*backend.Server, error)) { p.connect(c, key, done) },
 		Limits:     p.limits,
 		MaxPerNode: p.cfg.MaxServerConnections,
 		Params:     p.params,
