@@ -97,7 +97,10 @@ func (c *Classifier) verdict(f finding, effects []Effect) *Verdict {
 	case proofNeutral, proofRead:
 		route.Target = Standby
 	case proofStart:
-		route, _ = startRoute([]*Verdict{{Effects: effects}}, defaults{})
+		var sure bool
+		if route, sure = startRoute([]*Verdict{{Effects: effects}}, defaults{}); !sure && f.hinted {
+			route = Route{Standby, WhyHint}
+		}
 	}
 	key := plainKey{f, route}
 	if len(effects) == 0 {

@@ -53,6 +53,9 @@ func (p *parser) attributeCheck(last token) {
 	if flags, bad := p.know.fields[string(name)]; bad {
 		p.note("function ", name)
 		p.judge(flags)
+		if ties(name) {
+			p.pin(PinSession, "")
+		}
 	}
 }
 

@@ -111,11 +111,22 @@ func (p *parser) special(name []byte, parts int) bool {
 	return true
 }
 
+// ties says whether a function with one argument ties the session to its server, for (x).name.
+func ties(name []byte) bool {
+	switch string(name) {
+	case "pg_advisory_lock", "pg_try_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock_shared",
+		"setseed", "dblink_connect", "dblink_connect_u", "pg_create_physical_replication_slot",
+		"pg_replication_origin_session_setup":
+		return true
+	}
+	return false
+}
+
 // sessionCall looks for those functions in a statement that is not otherwise understood.
 func (p *parser) sessionCall(t token) {
 	var buf folded
 	if name, ok := p.name(t, &buf); ok && len(name) >= len("setseed") {
-		p.words = maxDepth // the call is not alone in its statement
+		p.words = 0 // the call is not alone in its statement
 		p.special(name, 1)
 	}
 }

@@ -101,13 +101,15 @@ func (s *Session) execute(e Effect) {
 // several, those before the error count when the turn also ended a transaction or set a savepoint;
 // how many were executed is not known here, so that the session keeps the server, which knows.
 func (s *Session) failed(turn []*Verdict) {
-	statements, control, settings := 0, false, len(s.pending) > 0
+	statements, control, settings := 0, false, false
 	for _, v := range turn {
 		statements += v.Statements
 		for i := range v.Effects {
 			switch e := &v.Effects[i]; e.Kind {
-			case EffectCommit, EffectRollback, EffectPrepareTransaction, EffectSavepoint, EffectRollbackTo, EffectRelease:
-				control = true
+			case EffectCommit, EffectRollback, EffectPrepareTransaction, EffectRollbackTo:
+				control, settings = true, settings || len(s.pending) > 0
+			case EffectSavepoint:
+				control = true // what waits is older than the savepoint, should that now exist
 			case EffectDiscardAll, EffectDeallocate, EffectDeallocateAll:
 				control, settings = true, true
 			case EffectPin:

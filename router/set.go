@@ -103,11 +103,13 @@ func (p *parser) setTransaction() {
 
 // setPinned reads the value of a setting that pins, behind its name.
 func (p *parser) setPinned(sc scope, reason string) {
+	_ = p.accept(kwTo) || p.acceptEquals() // SET role TO x is SET ROLE x
 	switch {
 	case sc == scopeLocal:
+		p.stmt.retry = RetryNever
 		p.raise(proofNeutral, whySetting)
 		p.effect(Effect{Kind: EffectSetLocal})
-	case p.cur.kw == kwDefault && reason == PinAuthorization:
+	case p.cur.kw == kwDefault:
 		p.raise(proofNeutral, whySetting)
 		p.effect(Effect{Kind: EffectUnpin, Name: reason})
 	default:
@@ -136,12 +138,20 @@ func (p *parser) setParameter(sc scope) {
 		return
 	}
 	name := p.parameterName()
-	if p.cur.kw != kwTo && (p.cur.kind != tokOperator || p.cur.end-p.cur.start != 1 || p.raw[p.cur.start] != '=') {
+	if !p.accept(kwTo) && !p.acceptEquals() {
 		p.raise(proofWrite, whyUnreadable)
 		return
 	}
-	p.advance()
 	p.set(sc, name)
+}
+
+// acceptEquals advances over an equals sign.
+func (p *parser) acceptEquals() bool {
+	if p.cur.kind != tokOperator || p.cur.end-p.cur.start != 1 || p.raw[p.cur.start] != '=' {
+		return false
+	}
+	p.advance()
+	return true
 }
 
 // parameterName reads a parameter's name, in lower case: names of parameters are compared without

@@ -38,9 +38,11 @@ func (p *parser) statement() {
 
 // read reads a query that makes up the rest of the statement.
 func (p *parser) read(why string) {
-	if p.query() {
+	if p.query() && p.atEnd() {
 		p.proved(why)
+		return
 	}
+	p.raise(proofWrite, whyUnreadable)
 }
 
 // proved notes that a query was understood to its end.
@@ -111,14 +113,14 @@ func (p *parser) create() {
 	p.raise(proofWrite, whyDDL)
 	p.advance()
 	var c creation
-	for head := 0; p.cur.kind != tokEnd && p.cur.kind != tokBad; head++ {
+	for p.cur.kind != tokEnd && p.cur.kind != tokBad {
 		if p.cur.kind == tokSemicolon {
 			if c.depth <= 0 && c.body == 0 {
 				break
 			}
 			p.peek = p.lex.next()
 		}
-		p.creating(&c, head)
+		p.creating(&c)
 		p.advance()
 	}
 	switch {
@@ -129,8 +131,8 @@ func (p *parser) create() {
 	}
 }
 
-// creating looks at one token of CREATE; head counts them.
-func (p *parser) creating(c *creation, head int) {
+// creating looks at one token of CREATE.
+func (p *parser) creating(c *creation) {
 	switch p.cur.kind {
 	case tokOpen:
 		c.depth++
@@ -139,9 +141,9 @@ func (p *parser) creating(c *creation, head int) {
 	}
 	switch p.cur.kw {
 	case kwFunction, kwProcedure:
-		c.routine = c.routine || head < 4
+		c.routine = c.routine || p.prev == kwCreate || p.prev == kwReplace
 	case kwTemp, kwTemporary:
-		c.temporary = c.temporary || head < 4
+		c.temporary = c.temporary || p.prev == kwCreate || p.prev == kwReplace || p.prev == kwLocal || p.prev == kwGlobal
 	case kwAtomic:
 		if c.routine && p.prev == kwBegin && c.body == 0 {
 			c.body = 1
