@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -163,5 +165,21 @@ func TestTLSOnBothSides(t *testing.T) {
 	}
 	if _, err := pgx.Connect(t.Context(), url+"?sslmode=disable"); err == nil {
 		t.Error("a client without TLS was let in")
+	}
+}
+
+// The servers ask for a password that a trusted client has not shown and no file has.
+func TestATrustedUserWithoutAPasswordForTheServersIsToldSo(t *testing.T) {
+	w := sharedWorld(t)
+	p := w.secondProxy(t, stand.Options{More: trustAll, Proxy: `wait_timeout = "2s"`})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, p.URL(appUser, appPassword, appDB))
+	if err == nil {
+		_, err = conn.Exec(ctx, "SELECT 1")
+		_ = conn.Close(ctx)
+	}
+	if state := sqlState(err); len(state) != 5 {
+		t.Errorf("want an error of the protocol, got: %v", err)
 	}
 }

@@ -65,7 +65,7 @@ func TestFiveThousandIdleClientsTakeLittleMemory(t *testing.T) {
 		t.Fatalf("this needs 12,000 open files: ulimit -n gives %d, %v", limit.Cur, err)
 	}
 	w := sharedWorld(t)
-	p := w.secondProxy(t, stand.Options{More: trustAll})
+	p := w.secondProxy(t, trusting())
 	url := p.URL(appUser, appPassword, appDB) + "?sslmode=disable"
 	mustExec(t, connect(t, url), "SELECT 1")
 	before := rss(t, p.PID())
@@ -108,7 +108,11 @@ func TestFiveThousandIdleClientsTakeLittleMemory(t *testing.T) {
 	}
 }
 
-// trustAll lets everybody in; SCRAM would measure the clients' own key iterations.
+// trusting lets everybody in; SCRAM would measure the clients' own key iterations.
+func trusting() stand.Options {
+	return stand.Options{More: trustAll, Passwords: map[string]string{appUser: appPassword}}
+}
+
 const trustAll = `
 [[hba]]
 type = "host"
@@ -222,7 +226,7 @@ func TestAGigabyteEitherWayPassesInBoundedMemory(t *testing.T) {
 func TestTenMinutesOfComingAndGoingLeaveTheMemoryFlat(t *testing.T) {
 	long(t)
 	w := sharedWorld(t)
-	p := w.secondProxy(t, stand.Options{More: trustAll})
+	p := w.secondProxy(t, trusting())
 	url := p.URL(appUser, appPassword, appDB)
 	churn := func(seconds string) int {
 		pgbench(url, "-n", "-C", "-b", "select-only@8", "-b", "simple-update@2", "-M", "extended", "-c", "16", "-j", "2", "-T", seconds).run(t)

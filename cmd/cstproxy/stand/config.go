@@ -39,8 +39,12 @@ func writeLines(b *strings.Builder, text string) {
 	}
 }
 
-// pgpass holds the superuser's password for server logins, in the form of libpq's file.
+// pgpass holds the passwords for server logins, in the form of libpq's file.
 func (p *Proxy) pgpass() string {
 	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`)
-	return "*:*:*:" + pglocal.Superuser + ":" + escape.Replace(p.opts.Cluster.Password()) + "\n"
+	lines := "*:*:*:" + pglocal.Superuser + ":" + escape.Replace(p.opts.Cluster.Password()) + "\n"
+	for user, password := range p.opts.Passwords {
+		lines += "*:*:*:" + escape.Replace(user) + ":" + escape.Replace(password) + "\n"
+	}
+	return lines
 }

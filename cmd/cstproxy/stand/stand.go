@@ -37,6 +37,8 @@ type Options struct {
 	Listen, Admin string
 	// Weights are the nodes' weights by name; a missing one is 1.
 	Weights map[string]int
+	// Passwords are of users whom the proxy trusts and must log in to the servers by itself.
+	Passwords map[string]string
 	// Proxy and ClusterLines are more lines for the sections [proxy] and [[cluster]]; More is
 	// text between them, for sections of its own.
 	Proxy, ClusterLines, More string
