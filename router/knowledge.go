@@ -87,7 +87,8 @@ type Cast struct {
 	Implicit bool
 	// Users are, for an implicit cast, the names of what can bring the two types into a query that
 	// names neither: relname of relations with a column, and proname of functions with an argument
-	// or the result, of type castsource or casttarget — each of the two only if it is not built in.
+	// or the result, and oprname of operators with an operand, of type castsource or casttarget —
+	// each of the two only if it is not built in.
 	// While Users is nil nothing is known of them, and every query of the database is in doubt.
 	Users []string
 }

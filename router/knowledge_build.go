@@ -96,6 +96,9 @@ func (k *Knowledge) implicitCast(c Cast) {
 		if _, known := k.functions[name]; known {
 			k.functions[name] |= writes
 		}
+		if name != "" && classes[name[0]] == classOperator {
+			k.operators[strings.Clone(name)] = struct{}{}
+		}
 	}
 }
 

@@ -265,10 +265,12 @@ func (l *lexer) exponent() {
 }
 
 // operator reads the longest operator: it ends before a comment, and of several characters the
-// last is + or - only if one of ~!@#^&|`?% is among them.
+// last is + or - only if one of ~!@#^&|`?% is among them. The server refuses operators of more
+// than 63 characters, so that it need not be looked further than that: "+-+-+-…" is read again
+// from each of its characters.
 func (l *lexer) operator() token {
 	start, special := l.pos, false
-	for l.pos < len(l.text) && classes[l.text[l.pos]] == classOperator {
+	for l.pos < len(l.text) && l.pos-start <= maxName && classes[l.text[l.pos]] == classOperator {
 		c := l.text[l.pos]
 		if l.pos > start && (c == '-' && l.at(1) == '-' || c == '/' && l.at(1) == '*') {
 			break
