@@ -19,7 +19,7 @@ demo: ## a primary, two standbys, cstproxy on port 9999, until Ctrl-C
 	@exec $(BIN) demo $(DEMO)
 
 build: ## bin/cstproxy
-	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/cstproxy
+	go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/cstproxy
 
 install: build
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/cstproxy

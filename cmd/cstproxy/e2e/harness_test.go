@@ -46,7 +46,7 @@ func run(m *testing.M) (exit int) {
 		return 1
 	}
 	built = filepath.Join(dir, "cstproxy")
-	if out, err := exec.Command("go", "build", "-o", built, "github.com/cstproxy/cstproxy/cmd/cstproxy").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", built, "github.com/cstproxy/cstproxy/cmd/cstproxy").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build cstproxy: %v\n%s", err, out)
 		return 1
 	}

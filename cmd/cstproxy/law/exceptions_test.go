@@ -8,7 +8,14 @@ type exception struct {
 }
 
 func exceptions() []exception {
-	return []exception{}
+	const answered = "is private, and its callers have just read the answer from the message or the state"
+	return []exception{
+		{"proxy/outcome.go", "runElsewhere", "bool", answered},
+		{"proxy/send.go", "makeRoom", "bool", answered},
+		{"proxy/session.go", "letGo", "bool", answered},
+		{"proxy/startup.go", "answerSSL", "bool", answered},
+		{"proxy/proxy.go", "", "context", "a listening socket is opened at once; there is nothing to wait for or to end"},
+	}
 }
 
 func TestLawOfExceptions(t *testing.T) {
