@@ -124,13 +124,15 @@ func (c *Classifier) readable(text []byte, e Encoding) []byte {
 	if e == ASCIISafe || ascii(text) {
 		return text
 	}
-	c.masked = mask(append(c.masked[:0], text...), e)
-	if cap(c.masked) > 1<<20 {
-		out := c.masked
-		c.masked = nil // not worth keeping for the next
-		return out
+	c.masked = append(c.masked[:0], text...)
+	if !mask(c.masked, e) {
+		return []byte{0} // which is no character of SQL
 	}
-	return c.masked
+	out := c.masked
+	if cap(c.masked) > 1<<20 {
+		c.masked = nil // not worth keeping for the next
+	}
+	return out
 }
 
 // Learn remembers a text as a write, because a standby refused it as one (25006). Later verdicts

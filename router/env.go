@@ -69,19 +69,28 @@ func EncodingOf(clientEncoding string) Encoding {
 }
 
 // mask overwrites every byte of a multi-byte character by 0x80, which is a letter to the lexer.
-// Lengths are those of PostgreSQL's pg_mblen for each encoding (src/common/wchar.c).
-func mask(b []byte, e Encoding) []byte {
+// Lengths are those of PostgreSQL's pg_mblen for each encoding (src/common/wchar.c). It is false
+// for a text that no server accepts: a character is cut off, or goes on with a byte that none of
+// these encodings has behind the first (all begin at 0x30).
+func mask(b []byte, e Encoding) bool {
 	for i := 0; i < len(b); {
 		if b[i] < 0x80 {
 			i++
 			continue
 		}
-		for n := characterSize(b[i:], e); n > 0 && i < len(b); n-- {
-			b[i] = 0x80
-			i++
+		n := characterSize(b[i:], e)
+		if n > len(b)-i {
+			return false
 		}
+		for j := i; j < i+n; j++ {
+			if b[j] < 0x30 {
+				return false
+			}
+			b[j] = 0x80
+		}
+		i += n
 	}
-	return b
+	return true
 }
 
 func characterSize(b []byte, e Encoding) int {

@@ -189,26 +189,24 @@ func (p *parser) accept(k keyword) bool {
 }
 
 // skipRest goes to the statement's end. What stands there is not understood, but calls that tie
-// the session to its server are seen in any statement.
+// the session to its server are seen in any statement. Only CREATE may have a semicolon inside
+// parentheses, and create reads that itself.
 func (p *parser) skipRest() {
 	depth := 0
-	for p.cur.kind != tokEnd && p.cur.kind != tokBad {
+	for ; !p.atEnd(); p.advance() {
 		switch p.cur.kind {
 		case tokOpen:
 			depth++
 		case tokClose:
 			depth--
-		case tokSemicolon:
-			if depth <= 0 {
-				return
-			}
-			p.peek = p.lex.next() // inside CREATE RULE … DO (…; …)
 		case tokWord, tokQuoted:
 			if p.peek.kind == tokOpen {
 				p.sessionCall(p.cur)
 			}
 		}
-		p.advance()
+	}
+	if depth != 0 {
+		p.raise(proofWrite, whyUnreadable)
 	}
 }
 
