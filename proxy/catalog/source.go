@@ -42,7 +42,10 @@ SELECT n.nspname, p.proname,
 	NOT l.lanpltrusted AND l.lanname NOT IN ('internal', 'c')
 		OR p.prosecdef AND coalesce(o.rolsuper, true) AND l.lanname NOT IN ('internal', 'c'),
 	p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1,
-	coalesce(pg_catalog.pg_get_expr(p.proargdefaults, 0), '')
+	coalesce(pg_catalog.pg_get_expr(p.proargdefaults, 0), ''),
+	coalesce((SELECT x.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension x ON x.oid = d.refobjid
+		WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+		AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass LIMIT 1), '')
 FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
@@ -62,11 +65,37 @@ const sqlOperators = `
 SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o
 JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode WHERE p.provolatile = 'v'`
 
+// sqlCasts: types below 16384 (FirstNormalObjectId in transam.h) are built in.
 const sqlCasts = `
-SELECT t.typname, c.castcontext IN ('i', 'a') FROM pg_catalog.pg_cast c
+SELECT c.oid, t.typname, CASE WHEN s.oid >= 16384 THEN s.typname ELSE '' END, c.castcontext = 'i', s.oid >= 16384 OR t.oid >= 16384
+FROM pg_catalog.pg_cast c
 JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc
 JOIN pg_catalog.pg_type t ON t.oid = c.casttarget
+JOIN pg_catalog.pg_type s ON s.oid = c.castsource
 WHERE p.provolatile = 'v'`
+
+// sqlCastUsers follows what depends on the two types of an implicit cast through arrays, domains,
+// composite and row types to the functions, relations and operators that can bring them into a
+// query. An operator whose name a built-in one has is left out: with built-in types that one is
+// meant, and values of the others come from what is listed here.
+const sqlCastUsers = `
+WITH RECURSIVE used (oid, classid, objid) AS (
+	SELECT c.oid, 'pg_catalog.pg_type'::pg_catalog.regclass::oid, t.oid
+	FROM pg_catalog.pg_cast c
+	JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc AND p.provolatile = 'v'
+	JOIN pg_catalog.pg_type t ON t.oid IN (c.castsource, c.casttarget) AND t.oid >= 16384
+	WHERE c.castcontext = 'i'
+	UNION
+	SELECT u.oid, d.classid, d.objid FROM used u
+	JOIN pg_catalog.pg_depend d ON d.refclassid = u.classid AND d.refobjid = u.objid
+	WHERE u.classid IN ('pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_class'::pg_catalog.regclass)
+	AND d.classid IN ('pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_class'::pg_catalog.regclass,
+		'pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass))
+SELECT u.oid, r.relname FROM used u JOIN pg_catalog.pg_class r ON r.oid = u.objid AND u.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+	WHERE r.relkind IN ('r', 'p', 'v', 'm', 'f')
+UNION SELECT u.oid, f.proname FROM used u JOIN pg_catalog.pg_proc f ON f.oid = u.objid AND u.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+UNION SELECT u.oid, o.oprname FROM used u JOIN pg_catalog.pg_operator o ON o.oid = u.objid AND u.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass
+	WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_operator b WHERE b.oprname = o.oprname AND b.oid < 16384)`
 
 // sqlTypes has every domain, because one without a CHECK can have a base with one.
 const sqlTypes = `
@@ -131,9 +160,9 @@ func (r *reader) fingerprint() string {
 
 func (r *reader) source() router.Source {
 	var s router.Source
-	r.each(sqlFunctions, 6, func(v [][]byte) {
+	r.each(sqlFunctions, 7, func(v [][]byte) {
 		s.Functions = append(s.Functions, router.Function{Schema: string(v[0]), Name: string(v[1]),
-			Volatile: yes(v[2]), ActsOutside: yes(v[3]), OneArgument: yes(v[4]), Defaults: string(v[5])})
+			Volatile: yes(v[2]), ActsOutside: yes(v[3]), OneArgument: yes(v[4]), Defaults: string(v[5]), Extension: string(v[6])})
 	})
 	r.each(sqlRelations, 6, func(v [][]byte) {
 		s.Relations = append(s.Relations, router.Relation{OID: oid(v[0]), Schema: string(v[1]), Name: string(v[2]),
@@ -143,9 +172,7 @@ func (r *reader) source() router.Source {
 		s.Inherits = append(s.Inherits, router.Inherit{Parent: oid(v[0]), Child: oid(v[1])})
 	})
 	r.each(sqlOperators, 1, func(v [][]byte) { s.Operators = append(s.Operators, string(v[0])) })
-	r.each(sqlCasts, 2, func(v [][]byte) {
-		s.Casts = append(s.Casts, router.Cast{Target: string(v[0]), Implicit: yes(v[1])})
-	})
+	r.casts(&s)
 	r.each(sqlTypes, 4, func(v [][]byte) {
 		s.Types = append(s.Types, router.Type{Name: string(v[0]), Base: string(v[1]), Check: string(v[2]), VolatileInput: yes(v[3])})
 	})
@@ -153,6 +180,27 @@ func (r *reader) source() router.Source {
 		s.Policies = append(s.Policies, router.Policy{Relation: oid(v[0]), Using: string(v[1])})
 	})
 	return s
+}
+
+// casts reads the casts that may write. Users stays nil when both types are built in.
+func (r *reader) casts(s *router.Source) {
+	at := map[string]int{}
+	r.each(sqlCasts, 5, func(v [][]byte) {
+		c := router.Cast{Target: string(v[1]), Source: string(v[2]), Implicit: yes(v[3])}
+		if yes(v[4]) {
+			c.Users = []string{}
+		}
+		at[string(v[0])] = len(s.Casts)
+		s.Casts = append(s.Casts, c)
+	})
+	if len(s.Casts) == 0 {
+		return // an ordinary database
+	}
+	r.each(sqlCastUsers, 2, func(v [][]byte) {
+		if i, ok := at[string(v[0])]; ok {
+			s.Casts[i].Users = append(s.Casts[i].Users, string(v[1]))
+		}
+	})
 }
 
 // yes reads a boolean; anything else, NULL included, is the careful answer.

@@ -53,6 +53,13 @@ CREATE DOMAIN s.dd AS s.d;
 CREATE TYPE s.pair AS (a int, b int);
 CREATE FUNCTION s.topair(int) RETURNS s.pair LANGUAGE sql VOLATILE AS 'SELECT ROW(1, 2)::s.pair';
 CREATE CAST (int AS s.pair) WITH FUNCTION s.topair(int) AS ASSIGNMENT;
+CREATE TYPE s.odd AS ENUM ('a', 'b');
+CREATE FUNCTION s.toodd(int) RETURNS s.odd LANGUAGE sql VOLATILE AS 'SELECT ''a''::s.odd';
+CREATE CAST (int AS s.odd) WITH FUNCTION s.toodd(int) AS IMPLICIT;
+CREATE TABLE s.odds (o s.odd[]);
+CREATE FUNCTION s.odder(s.odds) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE FUNCTION s.sameodd(s.odd, s.odd) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE OPERATOR s.==== (LEFTARG = s.odd, RIGHTARG = s.odd, FUNCTION = s.sameodd);
 ALTER TABLE s.t ENABLE ROW LEVEL SECURITY;
 CREATE POLICY p ON s.t USING (s.w(id) > 0);
 CREATE POLICY q ON s.t FOR INSERT WITH CHECK (true);`
@@ -70,9 +77,7 @@ func TestTheCatalogueIsReadAsTheRouterAsks(t *testing.T) {
 	if !slices.Equal(src.Operators, []string{"###"}) {
 		t.Errorf("operators %v", src.Operators)
 	}
-	if !slices.Equal(src.Casts, []router.Cast{{Target: "pair", Implicit: true}}) {
-		t.Errorf("casts %v", src.Casts)
-	}
+	checkCasts(t, src)
 	for _, want := range []router.Type{{Name: "dd", Base: "d"}, {Name: "cardinal_number", Base: "int4", Check: "(VALUE >= 0)"}} {
 		if !slices.Contains(src.Types, want) {
 			t.Errorf("type %v is missing in %v", want, src.Types)
@@ -89,6 +94,28 @@ func TestTheCatalogueIsReadAsTheRouterAsks(t *testing.T) {
 		t.Errorf("two fingerprints of one catalogue:\n%s%s", print1, again)
 	}
 	r.changes(t)
+}
+
+func checkCasts(t *testing.T, src router.Source) {
+	t.Helper()
+	for _, c := range src.Casts {
+		switch c.Target {
+		case "pair":
+			if c.Implicit || c.Source != "" || c.Users == nil || len(c.Users) > 0 {
+				t.Errorf("cast %+v", c)
+			}
+		case "odd":
+			slices.Sort(c.Users)
+			if !c.Implicit || !slices.Equal(c.Users, []string{"====", "odder", "odds", "sameodd", "toodd"}) {
+				t.Errorf("cast %+v", c)
+			}
+		default:
+			t.Errorf("cast %+v", c)
+		}
+	}
+	if len(src.Casts) != 2 {
+		t.Errorf("%d casts", len(src.Casts))
+	}
 }
 
 func checkFunctions(t *testing.T, src router.Source) {
