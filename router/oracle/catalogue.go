@@ -15,18 +15,20 @@ import (
 type Catalogue struct {
 	functions  map[string][]Reason
 	attributes map[string][]Reason
-	relations  map[string][]Reason // nil: not known, every relation is an ordinary table
+	relations  map[string][]Reason
+	partial    bool // other relations than these are ordinary tables
 	operators  map[string][]Reason
 	types      map[string][]Reason
 	named      map[string]bool // names of types, which a call may cast to
 	columns    map[string]bool
 }
 
-func (c *Catalogue) call(name string) []Reason {
+// call is what a call does; with one argument it may be a cast in the notation of functions.
+func (c *Catalogue) call(name string, arguments int) []Reason {
 	if r, ok := c.functions[name]; ok {
 		return r
 	}
-	if c.named[name] {
+	if arguments == 1 && c.named[name] {
 		return nil
 	}
 	return []Reason{{Unknown, "function " + name}}
@@ -40,13 +42,7 @@ func (c *Catalogue) attribute(name string) []Reason {
 }
 
 func (c *Catalogue) relation(name string) []Reason {
-	if c.relations == nil {
-		if isLocalView(name) {
-			return []Reason{{Local, "view " + name}}
-		}
-		return nil
-	}
-	if r, ok := c.relations[name]; ok {
+	if r, ok := c.relations[name]; ok || c.partial {
 		return r
 	}
 	return []Reason{{Unknown, "relation " + name}}
@@ -55,10 +51,11 @@ func (c *Catalogue) relation(name string) []Reason {
 func (c *Catalogue) typeOf(name string) []Reason   { return c.types[name] }
 func (c *Catalogue) operator(name string) []Reason { return c.operators[name] }
 
-// WithoutRelations is the catalogue of a database of which only the functions of pg_catalog are
-// known.
-func (c *Catalogue) WithoutRelations() *Catalogue {
-	return &Catalogue{functions: c.functions, attributes: c.attributes, named: c.named}
+// Partial is the catalogue of a fresh database, taken for what is known of another one.
+func (c *Catalogue) Partial() *Catalogue {
+	p := *c
+	p.partial = true
+	return &p
 }
 
 // Read asks a server for its catalogue.

@@ -41,6 +41,9 @@ type Judgement struct {
 	// Query is set for SELECT, VALUES, TABLE, and for EXPLAIN, COPY TO and DECLARE of them: with
 	// no Reasons, a true read. What only manages a session or transaction is no Query.
 	Query bool
+
+	begins   bool // a transaction whose modes do not say read only
+	readOnly bool // SET TRANSACTION or BEGIN with READ ONLY
 }
 
 // Read says whether the statement is a query that a standby may answer.
@@ -56,13 +59,28 @@ func (j Judgement) Writes() string {
 	return ""
 }
 
-// Judge judges every statement of a tree.
+// Judge judges every statement of a tree by itself, but for BEGIN: JudgeText.
 func (c *Catalogue) Judge(tree *pg_query.ParseResult) []Judgement {
 	var out []Judgement
 	for _, raw := range tree.GetStmts() {
 		w := &walker{catalogue: c}
 		w.statement(raw.GetStmt())
-		out = append(out, Judgement{w.reasons, w.query})
+		out = append(out, Judgement{Reasons: w.reasons, Query: w.query, begins: w.begins, readOnly: w.readOnly})
+	}
+	return out
+}
+
+// JudgeText judges all statements of a text as one. BEGIN is read only, too, when the next statement
+// makes it so.
+func (c *Catalogue) JudgeText(tree *pg_query.ParseResult) Judgement {
+	var out Judgement
+	js := c.Judge(tree)
+	for i, j := range js {
+		out.Query = out.Query || j.Query
+		out.Reasons = append(out.Reasons, j.Reasons...)
+		if j.begins && (i+1 == len(js) || !js[i+1].readOnly) {
+			out.Reasons = append(out.Reasons, Reason{Writes, "begin without read only"})
+		}
 	}
 	return out
 }
@@ -72,6 +90,8 @@ type walker struct {
 	catalogue *Catalogue
 	reasons   []Reason
 	query     bool
+	begins    bool
+	readOnly  bool
 	ctes      []string // visible names
 }
 
@@ -167,9 +187,8 @@ func (w *walker) subquery(n *pg_query.Node) {
 func (w *walker) transaction(s *pg_query.TransactionStmt) {
 	switch s.GetKind() {
 	case pg_query.TransactionStmtKind_TRANS_STMT_BEGIN, pg_query.TransactionStmtKind_TRANS_STMT_START:
-		if !w.modes(s.GetOptions()) {
-			w.because(Writes, "begin without read only")
-		}
+		w.readOnly = w.modes(s.GetOptions()) // inside a transaction its modes still count
+		w.begins = !w.readOnly
 	case pg_query.TransactionStmtKind_TRANS_STMT_PREPARE, pg_query.TransactionStmtKind_TRANS_STMT_COMMIT_PREPARED,
 		pg_query.TransactionStmtKind_TRANS_STMT_ROLLBACK_PREPARED:
 		w.because(Writes, "two-phase commit")
@@ -202,13 +221,16 @@ func (w *walker) set(s *pg_query.VariableSetStmt) {
 	name := strings.ToLower(s.GetName())
 	switch {
 	case s.GetKind() == pg_query.VariableSetKind_VAR_SET_MULTI && name == "transaction":
-		w.modes(s.GetArgs())
+		w.readOnly = w.modes(s.GetArgs())
 	case s.GetKind() == pg_query.VariableSetKind_VAR_SET_MULTI && name == "transaction snapshot":
 		w.because(Local, "set transaction snapshot")
 	case s.GetKind() == pg_query.VariableSetKind_VAR_SET_MULTI:
 	case s.GetKind() == pg_query.VariableSetKind_VAR_RESET_ALL:
-	case name == "transaction_read_only" && (len(s.GetArgs()) != 1 || !truth(s.GetArgs()[0])):
-		w.because(Writes, "set transaction_read_only")
+	case name == "transaction_read_only":
+		w.readOnly = len(s.GetArgs()) == 1 && truth(s.GetArgs()[0])
+		if !w.readOnly {
+			w.because(Writes, "set transaction_read_only")
+		}
 	case name == "transaction_isolation" && (len(s.GetArgs()) != 1 || word(s.GetArgs()[0]) == "serializable"):
 		w.because(Writes, "set transaction_isolation")
 	case s.GetKind() == pg_query.VariableSetKind_VAR_SET_VALUE && !s.GetIsLocal() && !tracked(name) &&

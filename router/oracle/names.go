@@ -18,29 +18,19 @@ var internal = set(`
 	dsnowball_init dsnowball_lexize`)
 
 // local are the functions of pg_catalog that are declared stable or immutable although their
-// answer is that of one node or connection, or although a standby refuses them.
+// answer is that of one node or connection, or although a standby refuses them. Those about a
+// connection's temporary schema are not among them: who has temporary tables keeps his server.
 var local = set(`
 	inet_client_addr inet_client_port inet_server_addr inet_server_port
 	pg_backend_pid pg_conf_load_time pg_postmaster_start_time
 	pg_current_xact_id pg_current_xact_id_if_assigned txid_current txid_current_if_assigned
 	pg_cursor pg_prepared_statement pg_get_replication_slots pg_listening_channels
-	pg_my_temp_schema pg_is_other_temp_schema pg_show_all_settings pg_show_all_file_settings
+	pg_show_all_settings pg_show_all_file_settings
 	pg_walfile_name pg_walfile_name_offset
 	table_to_xml table_to_xml_and_xmlschema schema_to_xml schema_to_xml_and_xmlschema
 	database_to_xml database_to_xml_and_xmlschema`)
 
 func isLocal(name string) bool { return local[name] || strings.HasPrefix(name, "pg_stat_get_") }
-
-// localViews are the system views that call one of those functions or a volatile one; only for
-// when there is no catalogue to look in.
-var localViews = set(`
-	pg_backend_memory_contexts pg_cursors pg_file_settings pg_hba_file_rules pg_ident_file_mappings pg_locks
-	pg_prepared_statements pg_prepared_xacts pg_replication_origin_status pg_replication_slots pg_sequences
-	pg_settings pg_shmem_allocations`)
-
-func isLocalView(name string) bool {
-	return localViews[name] || strings.HasPrefix(name, "pg_stat_") || strings.HasPrefix(name, "pg_statio_")
-}
 
 // parameters are those whose SET every server of the session is told.
 var parameters = set(`

@@ -1,11 +1,15 @@
 package oracle
 
 import (
+	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	pg_query "github.com/pganalyze/pg_query_go/v6"
 
 	"github.com/cstproxy/cstproxy/ha/pglocal"
 	"github.com/cstproxy/cstproxy/router"
@@ -16,13 +20,6 @@ const leastStatements = 20_000
 
 // mostNeedless is how many of the true reads may go to the primary without need.
 const mostNeedless = 0.02
-
-// side is one way to know a database: what the classifier is told, and what is true.
-type side struct {
-	name      string
-	knowledge *router.Knowledge // nil: the classifier works offline
-	truth     *Catalogue
-}
 
 func TestReadsOfTheRegressionSuiteAreReads(t *testing.T) {
 	suite, err := Obtain(t.Context(), t.Logf)
@@ -46,35 +43,57 @@ func TestReadsOfTheRegressionSuiteAreReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loaded := side{"with the regression database", r.knowledge(t), truth}
-	offline := side{"offline", nil, builtin.WithoutRelations()}
-	for _, s := range []side{loaded, offline} {
-		t.Run(s.name, func(t *testing.T) { s.statements(t, corpus) })
-		t.Run(s.name+", several statements at once", func(t *testing.T) { s.together(t, corpus) })
+	checkFunctions(t, r.cluster.Primary())
+	for _, s := range []Side{
+		{"with the regression database", r.knowledge(t), truth},
+		{"offline", nil, builtin.Partial()},
+	} {
+		t.Run(s.Name, func(t *testing.T) { statements(t, s, corpus) })
+		t.Run(s.Name+", several statements at once", func(t *testing.T) { together(t, s, corpus) })
+		t.Run(s.Name+", mutated", func(t *testing.T) {
+			x := newTrial(s)
+			x.mutate(NewMutator(3, basesOf(s, corpus)), mutations)
+			x.report(t, 5_000)
+		})
 	}
 }
 
-// classify asks the classifier.
-func (s side) classify(c *router.Classifier, x Text) *router.Verdict {
-	env := router.Env{Knowledge: s.knowledge}
-	if x.Strings == Escape {
-		env.Strings = router.EscapeStrings
+var update = flag.Bool("update", false, "rewrite testdata/functions15.txt")
+
+// checkFunctions compares the list that offline tests use with the server's.
+func checkFunctions(t *testing.T, p *pglocal.Node) {
+	t.Helper()
+	const file = "testdata/functions15.txt"
+	got, err := p.Psql(t.Context(), `SELECT proname || ' ' || CASE WHEN bool_or(provolatile = 'v') THEN 'v' ELSE '' END
+		|| CASE WHEN bool_or(pronargs >= 1 AND pronargs - pronargdefaults <= 1) THEN '1' ELSE '' END
+		FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind <> 'p' GROUP BY proname ORDER BY proname COLLATE "C"`)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return c.Classify([]byte(x.SQL), env)
+	got = strings.TrimSpace(got) + "\n"
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got != functions15 {
+		t.Errorf("%s differs from the server's functions: run this test with -update", file)
+	}
 }
 
 // statements judges every statement of the corpus by itself.
-func (s side) statements(t *testing.T, corpus []Statement) {
+func statements(t *testing.T, s Side, corpus []Statement) {
 	c := router.New(router.Config{})
 	wrong, needless := tally{}, tally{}
 	var refused, reads int
 	for _, st := range corpus {
-		v := s.classify(c, st.Text)
+		v := s.Classify(c, st.Text)
 		if st.Tree == nil {
 			refused++
 			continue
 		}
-		j := merge(s.truth.Judge(st.Tree))
+		j := s.Truth.JudgeText(st.Tree)
 		if v.Route.Target == router.Standby {
 			for _, reason := range j.Reasons {
 				wrong.add(reason.String(), st)
@@ -98,19 +117,19 @@ func (s side) statements(t *testing.T, corpus []Statement) {
 
 // together judges texts of several statements: the scripts as a whole, and all neighbours in twos
 // and threes.
-func (s side) together(t *testing.T, corpus []Statement) {
+func together(t *testing.T, s Side, corpus []Statement) {
 	c := router.New(router.Config{})
 	wrong := tally{}
 	var texts, reads int
 	judge := func(group []Statement) {
 		var sql []string
-		var reasons []Reason
+		all := &pg_query.ParseResult{}
 		for _, st := range group {
 			sql = append(sql, st.SQL)
-			reasons = append(reasons, merge(s.truth.Judge(st.Tree)).Reasons...)
+			all.Stmts = append(all.Stmts, st.Tree.Stmts...)
 		}
 		texts++
-		v := s.classify(c, Text{strings.Join(sql, ";\n"), Standard})
+		v := s.Classify(c, Text{strings.Join(sql, ";\n"), Standard})
 		if v.Statements != len(group) {
 			wrong.add(fmt.Sprintf("%d statements for %d", v.Statements, len(group)), Statement{Text: Text{SQL: strings.Join(sql, ";\n")}})
 		}
@@ -118,7 +137,7 @@ func (s side) together(t *testing.T, corpus []Statement) {
 			return
 		}
 		reads++
-		for _, reason := range reasons {
+		for _, reason := range s.Truth.JudgeText(all).Reasons {
 			wrong.add(reason.String(), Statement{Text: Text{SQL: strings.Join(sql, ";\n")}})
 		}
 	}
@@ -141,12 +160,13 @@ func (s side) together(t *testing.T, corpus []Statement) {
 	wrong.log(t.Errorf)
 }
 
-// merge is the judgement of several statements as one.
-func merge(js []Judgement) Judgement {
-	var out Judgement
-	for _, j := range js {
-		out.Reasons = append(out.Reasons, j.Reasons...)
-		out.Query = out.Query || j.Query
+// basesOf are the reads of the corpus, as bases for mutations.
+func basesOf(s Side, corpus []Statement) []string {
+	var out []string
+	for _, st := range corpus {
+		if st.Tree != nil && st.Strings == Standard && len(st.SQL) < 400 && s.Truth.JudgeText(st.Tree).Read() {
+			out = append(out, st.SQL)
+		}
 	}
 	return out
 }

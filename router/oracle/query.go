@@ -33,6 +33,7 @@ func (w *walker) walk(m protoreflect.Message) {
 		w.call(x)
 	case *pg_query.TypeName:
 		w.typeName(x)
+		return // a server refuses modifiers that are no constants (typenameTypeMod in parse_type.c)
 	case *pg_query.A_Expr:
 		w.operator(x.GetName())
 	case *pg_query.SubLink:
@@ -118,7 +119,7 @@ func (w *walker) call(f *pg_query.FuncCall) {
 		}
 		return
 	}
-	w.reasons = append(w.reasons, w.catalogue.call(name)...)
+	w.reasons = append(w.reasons, w.catalogue.call(name, len(f.GetArgs()))...)
 }
 
 // attribute judges the name in x.name, which calls name(x) when x has no such column.

@@ -127,7 +127,6 @@ func (r *regression) script(t *testing.T, name string) {
 	}
 }
 
-
 // knowledge is what the product learns of the database, in the product's own way.
 func (r *regression) knowledge(t *testing.T) *router.Knowledge {
 	t.Helper()
