@@ -204,7 +204,7 @@ func (l *lexer) word() token {
 			return l.quoted(start, StandardStrings)
 		case '"':
 			l.pos += 2
-			return l.doubleQuoted(start, tokUnicode)
+			return l.escapeCharacter(l.doubleQuoted(start, tokUnicode))
 		}
 	}
 	var low [20]byte // no key word is longer
@@ -394,6 +394,24 @@ func (l *lexer) doubleQuoted(start int, kind tokenKind) token {
 		return l.token(tokBad, start) // zero-length identifier
 	}
 	return l.token(kind, start)
+}
+
+// escapeCharacter makes UESCAPE '!' a part of the identifier that it stands behind, so that what
+// comes next stands behind the name.
+func (l *lexer) escapeCharacter(t token) token {
+	if t.kind != tokUnicode {
+		return t
+	}
+	back := l.pos
+	if !l.skipBlanks() || l.at(0)|0x20 != 'u' || l.word().kw != kwUescape {
+		l.pos = back
+		return t
+	}
+	if !l.skipBlanks() || l.at(0) != '\'' || l.quoted(l.pos, l.strings).kind == tokBad {
+		return l.token(tokBad, int(t.start)) // a server refuses it; E'!' it takes, but nobody writes that
+	}
+	t.end = int32(l.pos)
+	return t
 }
 
 // dollar reads $1 or a string in dollar quotes.

@@ -215,11 +215,9 @@ func (s *Session) chosen(turn []*Verdict) (RouteChoice, string) {
 func startRoute(turn []*Verdict, d defaults) (r Route, sure bool) {
 	inTx, ro, ser, wrote, sawStart := false, d.readOnly, d.serializable, false, false
 	apply := func(m Modes) {
-		switch {
-		case m&ModeReadOnly != 0:
-			ro = true
-		case m&ModeReadWrite != 0:
-			ro, wrote = false, true
+		if m&(ModeReadOnly|ModeReadWrite) != 0 {
+			ro = m&ModeReadOnly != 0
+			wrote = wrote || m&ModeReadWrite != 0
 		}
 		switch {
 		case m&ModeSerializable != 0:

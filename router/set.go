@@ -66,6 +66,10 @@ func (p *parser) sessionCharacteristics() {
 	p.accept(kwAs)
 	p.accept(kwTransaction)
 	m := p.modes()
+	if m&(ModeReadOnly|ModeReadWrite) == ModeReadOnly|ModeReadWrite || m&ModeSerializable != 0 && m&(ModeRepeatableRead|ModeReadCommitted) != 0 {
+		p.pin(PinSetting, "") // which of the two counts is not kept
+		return
+	}
 	p.raise(proofNeutral, whySetting)
 	set := func(mode Modes, name, value string) {
 		if m&mode != 0 {

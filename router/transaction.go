@@ -64,10 +64,11 @@ func (p *parser) savepoint(kind EffectKind) {
 	}
 }
 
-// modes reads transaction modes; of two that contradict each other the last counts.
+// modes reads transaction modes. Of two that contradict each other the last counts for the server,
+// but a standby refuses READ WRITE and SERIALIZABLE even when they are taken back: those stay.
 func (p *parser) modes() Modes {
 	const access, isolation, deferral = ModeReadOnly | ModeReadWrite,
-		ModeSerializable | ModeRepeatableRead | ModeReadCommitted, ModeDeferrable | ModeNotDeferrable
+		ModeRepeatableRead | ModeReadCommitted, ModeDeferrable | ModeNotDeferrable
 	var m Modes
 	set := func(group, mode Modes) { m = m&^group | mode }
 	for {
@@ -76,7 +77,7 @@ func (p *parser) modes() Modes {
 			p.advance()
 			switch {
 			case p.accept(kwOnly):
-				set(access, ModeReadOnly)
+				m |= ModeReadOnly
 			case p.accept(kwWrite):
 				set(access, ModeReadWrite)
 			default:
