@@ -309,8 +309,7 @@ func TestKeepUntilRestartUndoesEveryChangeThatNeedsOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := minimal + "[admin]\nlisten = \":1\"\n[ha]\nstate_dir = \"/x\"\n[proxy]\nlisten = \":2\"\npool_size = 3\n[[listen]]\naddress = \":3\"\n" +
-		"[balancer]\nprimary_reads = \"never\"\n"
+	text := minimal + "[admin]\nlisten = \":1\"\n[ha]\nstate_dir = \"/x\"\n[proxy]\nlisten = \":2\"\npool_size = 3\n[[listen]]\naddress = \":3\"\n"
 	now, err := Parse("f.toml", text, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -160,7 +160,7 @@ func (c *Config) Diff(old *Config) []Change {
 // restartKeys are the keys that a running process cannot change: what it listens on and where its
 // state lies. A trailing * covers everything below.
 func restartKeys() []string {
-	return []string{"admin.listen", "proxy.listen", "listen.*", "balancer.*", "ha.state_dir"}
+	return []string{"admin.listen", "proxy.listen", "listen.*", "ha.state_dir"}
 }
 
 // KeepUntilRestart puts back what a running process cannot change, from the configuration that it
@@ -168,7 +168,6 @@ func restartKeys() []string {
 func (c *Config) KeepUntilRestart(running *Config) {
 	c.Admin.Listen = running.Admin.Listen
 	c.Proxy.Listen, c.Proxy.Listeners = running.Proxy.Listen, running.Proxy.Listeners
-	c.Balancer = running.Balancer
 	c.HA.StateDir = running.HA.StateDir
 }
 

@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"hash/maphash"
+
+	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/proxy/wire"
 	"github.com/cstproxy/cstproxy/router"
 )
@@ -18,7 +21,8 @@ type envKey struct {
 
 // analyse reads the messages of the turn's current part: which statements it defines and names,
 // and what the router says of each. Definitions take effect at once, so that later messages of
-// the same part find them; undo takes them back if the server never gets to them.
+// the same part find them; undo takes them back if the server never gets to them. The part ends
+// early behind an Execute of COPY … FROM STDIN: what follows is read as the server will read it.
 func (s *session) analyse(cut cutKind) {
 	t := s.turn
 	t.ops = t.ops[:0]
@@ -37,6 +41,10 @@ func (s *session) analyse(cut cutKind) {
 		}
 		t.ops = append(t.ops, o)
 		off = end
+		if o.typ == 'E' && t.copying == copyAsked {
+			t.msgs, t.open = t.msgs[:end], true
+			return
+		}
 	}
 }
 
@@ -46,33 +54,22 @@ func (s *session) analyseMessage(o *op, cut cutKind) bool {
 	partial := cut == cutLarge && t.rest > 0
 	switch o.typ {
 	case 'Q':
-		text, ok := wire.ReadQuery(body)
-		if partial {
-			t.verdicts = append(t.verdicts, tooLong)
-			t.executed = append(t.executed, tooLong)
-			return true
-		}
-		if !ok {
-			return false
-		}
-		s.dropUnnamed() // as a simple Query does
-		v := s.classify(text)
-		t.verdicts = append(t.verdicts, v)
-		t.executed = append(t.executed, v)
+		return s.analyseQuery(o, body, partial)
 	case 'P':
 		if partial {
-			return s.analyseLargeParse(body)
+			return s.analyseLargeParse(o, body)
 		}
 		return s.analyseParse(o, body)
 	case 'B':
 		return s.analyseBind(o, body)
-	case 'D', 'C':
-		return s.analyseTarget(o, body)
+	case 'D':
+		return s.analyseDescribe(o, body)
+	case 'C':
+		return s.analyseClose(o, body)
 	case 'E':
-		return s.analyseExecute(body)
+		return s.analyseExecute(o, body)
 	case 'F':
-		t.verdicts = append(t.verdicts, functionCall)
-		t.executed = append(t.executed, functionCall)
+		t.runs(functionCall)
 	}
 	return true
 }
@@ -86,11 +83,54 @@ var (
 		Effects: []router.Effect{{Kind: router.EffectPin, Name: "statement too long to keep"}}}
 )
 
+// names notes a verdict on a text that the turn parses, describes or binds.
+func (t *turn) names(v *router.Verdict) {
+	if n := len(t.verdicts); n == 0 || t.verdicts[n-1] != v {
+		t.verdicts = append(t.verdicts, v)
+	}
+}
+
+// runs notes a verdict on a text that the turn executes.
+func (t *turn) runs(v *router.Verdict) {
+	t.names(v)
+	if n := len(t.executed); n == 0 || t.executed[n-1] != v || v.Effects != nil {
+		t.executed = append(t.executed, v)
+	}
+}
+
+func (s *session) analyseQuery(o *op, body []byte, partial bool) bool {
+	t := s.turn
+	if partial {
+		s.dirty = true
+		t.runs(tooLong)
+		return true
+	}
+	text, ok := wire.ReadQuery(body)
+	if !ok {
+		return false
+	}
+	o.unnamed, o.prev = true, s.unnamed
+	s.dropUnnamed() // as a simple Query does
+	v := s.classify(text)
+	t.runs(v)
+	for i := range v.Effects {
+		e := &v.Effects[i]
+		t.plain = t.plain && (e.Kind != router.EffectDeallocate || s.stmts[e.Name] == nil)
+	}
+	return true
+}
+
 // analyseLargeParse lets a statement through that is too long to be kept: the session then has to
-// stay with the server that has it.
-func (s *session) analyseLargeParse([]byte) bool {
-	s.turn.verdicts = append(s.turn.verdicts, largeParse)
-	s.turn.executed = append(s.turn.executed, largeParse)
+// stay with the server that has it, under the client's own name.
+func (s *session) analyseLargeParse(o *op, body []byte) bool {
+	name, _, ok := wire.CString(body)
+	if !ok {
+		return false
+	}
+	s.dirty = true
+	s.turn.runs(largeParse)
+	o.stmt = &statement{Prepared: &backend.Prepared{Name: string(name)}, name: string(name), verdict: largeParse, raw: true}
+	s.define(o)
 	return true
 }
 
@@ -99,53 +139,57 @@ func (s *session) analyseParse(o *op, body []byte) bool {
 	if !ok {
 		return false
 	}
-	t := s.turn
-	shared := s.proxy.statements.Intern(p.Text, p.Types, s.cluster.schema)
+	shared := s.proxy.statements.Intern(p.Text, p.Types, s.schema())
 	if len(p.Name) == 0 {
-		o.prev = s.unnamed
 		o.stmt = s.newUnnamed(shared)
-		s.judge(o.stmt)
-		s.redirectDeallocate(o.stmt)
-		t.verdicts = append(t.verdicts, o.stmt.verdict)
-		s.unnamed = o.stmt
-		return true
+	} else {
+		o.stmt = &statement{Prepared: shared, name: string(p.Name)}
 	}
-	st := &statement{Prepared: shared}
-	s.judge(st)
-	s.redirectDeallocate(st)
-	o.stmt = st
-	t.verdicts = append(t.verdicts, st.verdict)
-	t.plain = false
-	o.name = string(p.Name)
-	if prev := s.stmts[o.name]; prev != nil {
-		// Taken: the server is made to say so (sendParse).
-		o.prev = prev
-		st.Drop()
-		return true
-	}
-	if s.stmts == nil {
-		s.stmts = map[string]*statement{}
-	}
-	s.stmts[o.name] = st
+	s.judge(o.stmt, p.Text)
+	s.turn.names(o.stmt.verdict)
+	s.define(o)
 	return true
 }
 
-// redirectDeallocate makes a DEALLOCATE of one of the protocol's statements drop it under the name
-// that servers know.
-func (s *session) redirectDeallocate(st *statement) {
-	v := st.verdict
-	if v.Statements != 1 || len(v.Effects) != 1 || v.Effects[0].Kind != router.EffectDeallocate {
+// define makes the statement of a Parse the one of its name, unless the name is taken: then the
+// server is made to say so (sendParse).
+func (s *session) define(o *op) {
+	if o.stmt.name == "" {
+		o.unnamed, o.prev = true, s.unnamed
+		s.dropUnnamed()
+		s.unnamed = o.stmt
 		return
 	}
-	target := s.stmts[v.Effects[0].Name]
-	if target == nil {
-		return
-	}
-	other := s.proxy.statements.Intern([]byte("DEALLOCATE "+target.Name), nil, s.cluster.schema)
-	other.Types = []byte{0, 0}
-	st.Drop()
-	st.Prepared, st.needs = other, target
 	s.turn.plain = false
+	o.name = o.stmt.name
+	if o.prev = s.stmts[o.name]; o.prev != nil {
+		o.stmt.Drop()
+		return
+	}
+	s.know(o.name, o.stmt)
+}
+
+func (s *session) know(name string, st *statement) {
+	if s.stmts == nil {
+		s.stmts = map[string]*statement{}
+	}
+	s.stmts[name] = st
+}
+
+// named finds the statement that a Bind or Describe means.
+func (s *session) named(o *op, name []byte) {
+	if len(name) == 0 {
+		o.unnamed, o.stmt = true, s.unnamed
+	} else {
+		s.turn.plain = false
+		o.stmt = s.stmts[string(name)]
+	}
+	if o.stmt == nil {
+		s.turn.names(unknownName)
+		return
+	}
+	s.judge(o.stmt, nil)
+	s.turn.names(o.stmt.verdict)
 }
 
 func (s *session) analyseBind(o *op, body []byte) bool {
@@ -153,22 +197,8 @@ func (s *session) analyseBind(o *op, body []byte) bool {
 	if !ok {
 		return false
 	}
-	t := s.turn
-	if len(b.Statement) > 0 {
-		t.plain = false
-		o.stmt = s.stmts[string(b.Statement)]
-	} else {
-		o.stmt = s.unnamed
-	}
+	s.named(o, b.Statement)
 	s.bound(b.Portal, o.stmt)
-	if o.stmt == nil {
-		t.verdicts = append(t.verdicts, unknownName)
-		return true
-	}
-	s.judge(o.stmt)
-	t.plain = t.plain && o.stmt.needs == nil
-	t.copyIn = t.copyIn || o.stmt.verdict.Copy&router.CopyIn != 0
-	t.verdicts = append(t.verdicts, o.stmt.verdict)
 	return true
 }
 
@@ -184,11 +214,12 @@ func (s *session) bound(portal []byte, st *statement) {
 	s.portals[string(portal)] = st
 }
 
-func (s *session) analyseExecute(body []byte) bool {
+func (s *session) analyseExecute(o *op, body []byte) bool {
 	portal, ok := wire.ReadExecute(body)
 	if !ok {
 		return false
 	}
+	t := s.turn
 	st := s.portal
 	if len(portal) > 0 {
 		st = s.portals[string(portal)]
@@ -197,42 +228,52 @@ func (s *session) analyseExecute(body []byte) bool {
 	if st != nil && st.verdict != nil {
 		v = st.verdict
 	}
-	s.turn.verdicts = append(s.turn.verdicts, v)
-	s.turn.executed = append(s.turn.executed, v)
+	t.runs(v)
+	if v.Copy&router.CopyIn != 0 {
+		t.copying = copyAsked
+	}
+	for i := range v.Effects {
+		switch e := &v.Effects[i]; e.Kind {
+		case router.EffectDeallocateAll, router.EffectDiscardAll:
+			o.drops, o.dropped, s.stmts = true, s.stmts, nil
+			t.plain = false
+		case router.EffectDeallocate:
+			t.plain = false
+			o.name = e.Name
+			if o.prev = s.stmts[o.name]; o.prev != nil {
+				delete(s.stmts, o.name)
+			}
+		}
+	}
 	return true
 }
 
-func (s *session) analyseTarget(o *op, body []byte) bool {
+func (s *session) analyseDescribe(o *op, body []byte) bool {
 	kind, name, ok := wire.ReadTarget(body)
-	if !ok {
+	if ok && kind == 'S' {
+		s.named(o, name)
+	}
+	return ok
+}
+
+func (s *session) analyseClose(o *op, body []byte) bool {
+	kind, name, ok := wire.ReadTarget(body)
+	switch {
+	case !ok:
 		return false
-	}
-	if kind == 'P' {
-		return true
-	}
-	t := s.turn
-	if o.typ == 'D' {
-		if len(name) > 0 {
-			t.plain = false
-			o.stmt = s.stmts[string(name)]
-		} else {
-			o.stmt = s.unnamed
-		}
-		if o.stmt != nil {
-			s.judge(o.stmt)
-			t.verdicts = append(t.verdicts, o.stmt.verdict)
-		}
-		return true
-	}
-	if len(name) == 0 {
-		o.prev = s.unnamed
+	case kind == 'P' && len(name) == 0:
+		s.portal = nil
+	case kind == 'P':
+		delete(s.portals, string(name))
+	case len(name) == 0:
+		o.unnamed, o.prev = true, s.unnamed
 		s.dropUnnamed()
-		return true
-	}
-	t.plain = false
-	o.name = string(name)
-	if o.prev = s.stmts[o.name]; o.prev != nil {
-		delete(s.stmts, o.name)
+	default:
+		s.turn.plain = false
+		o.name = string(name)
+		if o.prev = s.stmts[o.name]; o.prev != nil {
+			delete(s.stmts, o.name)
+		}
 	}
 	return true
 }
@@ -246,19 +287,33 @@ func (s *session) undo(ops []op) {
 
 func (s *session) undoOne(o *op) {
 	switch {
-	case o.typ == 'P' && o.stmt != nil && o.name == "":
+	case o.unnamed && o.typ == 'P':
 		if s.unnamed == o.stmt {
 			s.unnamed = o.prev
 		}
-	case o.typ == 'P' && o.stmt != nil && o.prev == nil:
+	case o.unnamed:
+		if s.unnamed == nil && (o.typ == 'C' || o.typ == 'Q') {
+			s.unnamed = o.prev
+		}
+	case o.typ == 'P' && o.prev == nil:
 		if s.stmts[o.name] == o.stmt {
 			delete(s.stmts, o.name)
 			o.stmt.Drop()
 		}
-	case o.typ == 'C' && o.prev != nil && o.name != "":
-		s.stmts[o.name] = o.prev
-	case o.typ == 'C' && o.prev != nil && s.unnamed == nil:
-		s.unnamed = o.prev
+	case o.drops:
+		s.stmts = o.dropped
+	case (o.typ == 'C' || o.typ == 'E') && o.prev != nil:
+		s.know(o.name, o.prev)
+	}
+}
+
+// settled follows a Close, DEALLOCATE or DISCARD ALL that was executed: what it dropped is gone.
+func (o *op) settled() {
+	if o.prev != nil && !o.unnamed {
+		o.prev.Drop()
+	}
+	for _, st := range o.dropped {
+		st.Drop()
 	}
 }
 
@@ -276,10 +331,26 @@ func (s *session) env() router.Env {
 }
 
 // judge makes the statement's verdict, or makes it anew when the catalogue or the session's way
-// of reading SQL has changed since.
-func (s *session) judge(st *statement) {
+// of reading SQL has changed since. text is the statement's where it is at hand as bytes.
+func (s *session) judge(st *statement, text []byte) {
 	now := classified{s.cluster.catalog.Knowledge(s.database), s.sql}
-	if st.needs == nil && (st.verdict == nil || st.stamp != now) {
-		st.verdict, st.stamp = s.classify([]byte(st.Text)), now
+	if st.raw || st.verdict != nil && st.stamp == now {
+		return
 	}
+	if text == nil {
+		text = []byte(st.Text)
+	}
+	st.verdict, st.stamp = s.classify(text), now
+}
+
+// schema tells apart texts that mean different things: those parsed before and after DDL, and under
+// different search paths.
+func (s *session) schema() uint64 {
+	if s.pathOf != s.want {
+		s.pathOf, s.pathSum = s.want, 0
+		if v, ok := s.want.Get("search_path"); ok {
+			s.pathSum = maphash.String(s.proxy.seed, v.Text)
+		}
+	}
+	return s.pathSum + s.cluster.schema
 }

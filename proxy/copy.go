@@ -2,45 +2,37 @@ package proxy
 
 import "github.com/cstproxy/cstproxy/proxy/wire"
 
-// COPY … FROM STDIN and Sync. While a server takes COPY data it ignores Sync and Flush; after a
-// failure it does not. So how many ReadyForQuery will come cannot be told from the Syncs that were
-// sent. The session therefore sends a Sync only when it is known how the server will read it: the
-// one that ends a turn with COPY FROM STDIN is kept back until the server has begun the COPY (then it
-// would ignore it, and it is dropped) or has not (then it is sent).
+// COPY … FROM STDIN and Sync. While a server takes COPY data it ignores Sync and Flush; before, and
+// after a failure, it does not. So how many ReadyForQuery will come cannot be told from the Syncs
+// that were sent. The session therefore sends no Sync before it is known how the server will read
+// it: a turn's part ends behind an Execute of COPY … FROM STDIN (analyse), a Flush is sent along,
+// and nothing more is read from the client until the server has begun the COPY or has not.
 
 // copyBegins: the server is ready for COPY data ('G').
 func (s *session) copyBegins() {
 	t := s.turn
 	t.decided = true
-	t.copying, t.copyIn = copyTaking, false
-	if t.syncHeld {
-		t.syncHeld = false
-		t.replies.dropLast()
-		t.open = true // until a Sync after the data
+	if t.copying != copyAsked && t.replies.dropSync() {
+		t.open = true // an unread text: the Sync that went along with it is ignored
 	}
+	t.copying, t.synced = copyBegun, false
 	s.phase = phaseCopyIn
 }
 
-// dropLast takes back the reply that was noted last.
-func (r *replies) dropLast() {
-	if !r.empty() {
-		r.all = r.all[:len(r.all)-1]
+// dropSync takes back the reply that was noted last if it is the one to a Sync.
+func (r *replies) dropSync() bool {
+	if r.empty() || r.all[len(r.all)-1].kind != replySync {
+		return false
 	}
-}
-
-// syncIfDue sends the Sync that was kept back once everything before it is answered without COPY.
-func (s *session) syncIfDue() {
-	t := s.turn
-	if x := t.replies.first(); t.syncHeld && x != nil && x.kind == replySync {
-		t.syncHeld = false
-		s.held.Link.Write(syncMessage)
-	}
+	r.all = r.all[:len(r.all)-1]
+	return true
 }
 
 // copyBroke: the server reported an error; if COPY was going on it is over.
 func (s *session) copyBroke() {
 	t := s.turn
 	if s.phase != phaseCopyIn {
+		t.copying = noCopy
 		return
 	}
 	t.copying = copyFailed
@@ -52,13 +44,22 @@ func (s *session) copyBroke() {
 // copyOver leaves the phase. A simple COPY is followed by ReadyForQuery, and what the client still
 // sends is dropped then; an extended one by whatever the client sends up to its Sync.
 func (s *session) copyOver() {
+	t := s.turn
 	s.phase = phaseTurn
-	if x := s.turn.replies.first(); x != nil && x.kind == replyQuery {
+	if t.ready {
+		s.turnDone()
 		return
 	}
-	s.turn.open = true
-	if s.turn.failed {
-		s.phase = phaseSkip
+	if x := t.replies.first(); x != nil && x.kind == replyQuery {
+		return
+	}
+	t.open = true
+	if !t.failed {
+		return
+	}
+	s.phase = phaseSkip
+	if t.synced {
+		s.step(syncMessage) // the server answers it: it has failed before it read any data
 	}
 }
 
@@ -66,9 +67,7 @@ func (s *session) copyOver() {
 func (s *session) copyIn(b []byte) int {
 	t := s.turn
 	if t.rest > 0 {
-		n := min(t.rest, len(b))
-		t.rest -= n
-		s.toServer(b[:n])
+		n := s.passRest(b)
 		if t.rest == 0 && t.copying == copyFailed {
 			s.copyOver()
 		}
@@ -91,7 +90,7 @@ func (s *session) copyIn(b []byte) int {
 			continue
 		case typ == 'd':
 			t.rest = i + size - len(b)
-			s.toServer(b)
+			s.copyData(b)
 			return len(b)
 		case !whole && size > wire.MaxBeforeLogin:
 			s.fatal(protocolViolation("message too long"))
@@ -100,25 +99,37 @@ func (s *session) copyIn(b []byte) int {
 		return s.copyOther(b, i, size)
 	}
 	if i > 0 {
-		s.toServer(b[:i])
+		s.copyData(b[:i])
 	}
 	return i
 }
 
+// copyData passes messages of COPY data on.
+func (s *session) copyData(b []byte) {
+	if s.turn.copying == copyBegun {
+		s.turn.copying, s.turn.synced = copyTaking, false
+	}
+	s.toServer(b)
+}
+
 // copyOther handles what is not data: b[:i] is data before it.
 func (s *session) copyOther(b []byte, i, size int) int {
+	t := s.turn
 	if i > 0 {
-		s.toServer(b[:i])
+		s.copyData(b[:i])
 	}
 	if i+size > len(b) {
 		return i
 	}
 	switch b[i] {
 	case 'c', 'f':
-		s.toServer(b[i : i+size])
-		s.turn.copying = copyEnded
+		s.copyData(b[i : i+size])
+		t.copying = copyEnded
 		s.copyOver()
-	case 'S', 'H': // the server would ignore them
+	case 'S': // ignored, unless it turns out that the server never began to read
+		x := t.replies.first()
+		t.synced = t.copying == copyBegun && x != nil && x.kind == replyExecute
+	case 'H': // the server would ignore it
 	case 'X':
 		s.terminate()
 	default:

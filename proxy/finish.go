@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/proxy/params"
 	"github.com/cstproxy/cstproxy/proxy/wire"
@@ -17,17 +19,11 @@ func (s *session) turnDone() {
 		outcome = router.Failed
 	}
 	effects := s.rs.Done(t.executed, router.TxStatus(s.status), outcome)
+	s.noteDropped(srv)
 	s.apply(effects, srv)
 	s.noteDDL()
-	if t.reported && len(effects) == 0 && s.status == 'I' {
+	if t.reported && !t.maySet() {
 		s.dirty = true // a function changed a setting behind our back
-	}
-	if t.rest > 0 {
-		s.stray, t.rest = t.rest, 0
-		s.dirty = false
-		s.unkeep(srv)
-		srv.Release(backend.Close)
-		s.held = nil
 	}
 	s.proxy.stats.turn(s, t)
 	if s.last {
@@ -42,16 +38,21 @@ func (s *session) turnDone() {
 	s.proceed()
 }
 
-// noteDDL counts schema changes as soon as they are made, committed or not: texts parsed from now
-// on may mean something else.
+// noteDDL counts schema changes as soon as they are made, and once more when their transaction
+// ends: texts parsed from then on may mean something else, also after a rollback.
 func (s *session) noteDDL() {
 	for _, v := range s.turn.executed {
 		for i := range v.Effects {
-			if v.Effects[i].Kind == router.EffectDDL {
+			e := &v.Effects[i]
+			if e.Kind == router.EffectDDL || e.Kind == router.EffectPin && e.Name == router.PinTemporary {
+				s.changedSchema = true
 				s.cluster.schemaChanged()
-				return
 			}
 		}
+	}
+	if s.changedSchema && s.status == 'I' {
+		s.changedSchema = false
+		s.cluster.schemaChanged()
 	}
 }
 
@@ -85,6 +86,7 @@ func (s *session) turnOver() {
 	s.turn = nil
 	s.phase = phaseIdle
 	s.armIdle()
+	s.leaveIfDraining()
 }
 
 // apply puts settled effects into force: for the session, and for what is known of the server on
@@ -111,18 +113,7 @@ func (s *session) apply(effects []router.Effect, srv *backend.Server) {
 				srv.Params = reg.Empty()
 			}
 			if e.Kind == router.EffectDiscardAll {
-				s.forgetStatements(srv)
 				s.dirty = false
-			}
-		case router.EffectDeallocateAll:
-			s.forgetStatements(srv)
-		case router.EffectDeallocate:
-			if st := s.stmts[e.Name]; st != nil {
-				delete(s.stmts, e.Name)
-				if srv != nil {
-					srv.Statements.Remove(st.Prepared)
-				}
-				st.Drop()
 			}
 		case router.EffectDDL:
 			s.cluster.catalog.Changed(s.database)
@@ -130,16 +121,46 @@ func (s *session) apply(effects []router.Effect, srv *backend.Server) {
 	}
 }
 
-// forgetStatements follows DEALLOCATE ALL, which drops the protocol's statements, too, on the
-// server also those of other sessions.
-func (s *session) forgetStatements(srv *backend.Server) {
-	for _, st := range s.stmts {
-		st.Drop()
+// maySet says whether the turn executed anything that may make the server report a parameter. What
+// it reports for other reasons was changed by a function.
+func (t *turn) maySet() bool {
+	for _, v := range t.executed {
+		if len(v.Effects) > 0 {
+			return true
+		}
 	}
-	clear(s.stmts)
-	s.unnamed = nil
-	if srv != nil {
-		srv.Statements.Clear()
+	return t.failed
+}
+
+// noteDropped follows DEALLOCATE and DISCARD ALL in a simple Query, which is the last message of
+// its turn; those of the extended protocol have been followed in their order (analyse, send).
+func (s *session) noteDropped(srv *backend.Server) {
+	t := s.turn
+	if len(t.ops) == 0 || t.ops[len(t.ops)-1].typ != 'Q' || len(t.executed) == 0 {
+		return
+	}
+	v := t.executed[len(t.executed)-1]
+	for i := range v.Effects {
+		switch e := &v.Effects[i]; e.Kind {
+		case router.EffectDeallocateAll, router.EffectDiscardAll:
+			if t.failed {
+				srv.Statements.Doubt() // it may have been executed before the error
+				continue
+			}
+			srv.Statements.Clear()
+			for _, st := range s.stmts {
+				st.Drop()
+			}
+			clear(s.stmts)
+		case router.EffectDeallocate:
+			if backend.Shared([]byte(e.Name)) {
+				srv.Statements.Doubt()
+			}
+			if st := s.stmts[e.Name]; st != nil && !t.failed {
+				delete(s.stmts, e.Name)
+				st.Drop()
+			}
+		}
 	}
 }
 
@@ -161,24 +182,36 @@ func (s *session) dropUnnamed() {
 	s.unnamed = nil
 }
 
-// freeUnnamed gives back the unnamed statements that no later Bind can mean.
+// freeUnnamed gives back the unnamed statements that no later Bind or Execute can mean. Those that
+// a portal still runs linger.
 func (s *session) freeUnnamed() {
-	for _, st := range s.turn.made {
-		if st == s.unnamed || st == s.portal || st.Prepared == nil || s.portalUses(st) {
-			continue
-		}
-		st.Drop()
-		s.proxy.freeStatement(st)
+	t := s.turn
+	linger := s.linger
+	s.linger = s.linger[:0]
+	for _, st := range linger {
+		s.freeOrLinger(st)
 	}
+	for _, st := range t.made {
+		if st != s.unnamed && st.Prepared != nil {
+			s.freeOrLinger(st)
+		}
+	}
+	clear(t.made)
+	t.made = t.made[:0]
 }
 
-func (s *session) portalUses(st *statement) bool {
+func (s *session) freeOrLinger(st *statement) {
+	uses := st == s.portal
 	for _, p := range s.portals {
-		if p == st {
-			return true
-		}
+		uses = uses || p == st
 	}
-	return false
+	switch {
+	case !uses:
+		st.Drop()
+		s.proxy.freeStatement(st)
+	case !slices.Contains(s.linger, st):
+		s.linger = append(s.linger, st)
+	}
 }
 
 // answerLocally answers what no server has to be asked: an empty turn of one Sync, and the
@@ -213,7 +246,7 @@ func (s *session) answerLocally() bool {
 		b = wire.AppendComplete(b, "SHOW")
 	case router.EffectDeallocate:
 		st := s.stmts[e.Name]
-		if st == nil {
+		if st == nil || st.raw {
 			return false
 		}
 		delete(s.stmts, e.Name)
@@ -227,50 +260,3 @@ func (s *session) answerLocally() bool {
 	s.turnOver()
 	return true
 }
-
-// answerLost speaks for a transaction whose server is gone: the first turn reads why, all others
-// that it is aborted, until it is ended.
-func (s *session) answerLost() {
-	t := s.turn
-	ends := false
-	for _, v := range t.executed {
-		for i := range v.Effects {
-			k := v.Effects[i].Kind
-			ends = ends || k == router.EffectCommit || k == router.EffectRollback
-		}
-	}
-	if !ends {
-		s.refuse(inLostTransaction())
-		return
-	}
-	s.lostTx, s.status = false, 'I'
-	s.portals = nil
-	b := s.proxy.scratch[:0]
-	for i := range t.ops {
-		switch t.ops[i].typ {
-		case 'P':
-			b = wire.AppendEmpty(b, '1')
-		case 'B':
-			b = wire.AppendEmpty(b, '2')
-		case 'D':
-			if kind, _, _ := wire.ReadTarget(t.body(&t.ops[i])); kind == 'S' {
-				b = append(b, 't', 0, 0, 0, 6, 0, 0)
-			}
-			b = wire.AppendEmpty(b, 'n')
-		case 'C':
-			b = wire.AppendEmpty(b, '3')
-		case 'E', 'Q':
-			b = wire.AppendComplete(b, "ROLLBACK")
-		}
-	}
-	s.rs.Done(rolledBack, router.TxIdle, router.Succeeded)
-	if t.open {
-		s.link.Write(b)
-		s.phase = phaseSkip
-		return
-	}
-	s.link.Write(wire.AppendReady(b, s.status))
-	s.turnOver()
-}
-
-var rolledBack = []*router.Verdict{{Statements: 1, Effects: []router.Effect{{Kind: router.EffectRollback}}}}

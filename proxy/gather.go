@@ -8,9 +8,40 @@ import (
 // gather looks for the end of a turn in what the client has sent so far. Nothing of a turn is
 // used before its end is there, unless it grows beyond max_turn_bytes.
 func (s *session) gather(b []byte) int {
-	if s.stray > 0 {
-		n := min(s.stray, len(b))
-		s.stray -= n
+	off, cut := s.scan(b)
+	switch cut {
+	case cutNothing, cutClosed:
+		return 0
+	case cutStray:
+		return s.dropStray(b)
+	}
+	s.scanned = 0
+	s.disarm()
+	t := s.proxy.turns.get()
+	t.began = s.status
+	s.turn = t
+	n := s.take(b, off, cut)
+	if s.phase == phaseIdle {
+		s.place()
+	}
+	return n
+}
+
+// dropStray drops bytes that nobody wants.
+func (s *session) dropStray(b []byte) int {
+	n := min(s.stray, len(b))
+	s.stray -= n
+	return n
+}
+
+// gatherMore does the same for a turn that is open, and sends what it finds to the turn's server.
+func (s *session) gatherMore(b []byte) int {
+	t := s.turn
+	if t.rest > 0 {
+		n := s.passRest(b)
+		if t.rest == 0 && t.endsItself() {
+			t.open = false // it was the last message of its turn
+		}
 		return n
 	}
 	off, cut := s.scan(b)
@@ -18,58 +49,44 @@ func (s *session) gather(b []byte) int {
 	case cutNothing, cutClosed:
 		return 0
 	case cutStray:
-		return s.gather(b)
+		return s.dropStray(b)
 	}
 	s.scanned = 0
-	s.disarm()
-	t := s.proxy.turns.get()
-	t.began = s.status
-	s.turn = t
-	s.take(b, off, cut)
-	if s.phase == phaseIdle {
-		s.place()
+	if t.replies.empty() {
+		t.replies.reset() // a turn may go on for hours
+		s.freeUnnamed()
 	}
-	return off
-}
-
-// gatherMore does the same for a turn that is open, and sends what it finds to the turn's server.
-func (s *session) gatherMore(b []byte) int {
-	t := s.turn
-	if t.rest > 0 {
-		n := min(t.rest, len(b))
-		t.rest -= n
-		s.toServer(b[:n])
-		if last := t.ops[len(t.ops)-1].typ; t.rest == 0 && (last == 'Q' || last == 'F') {
-			t.open = false // it was the last message of its turn
-		}
-		return n
-	}
-	off, cut := s.scan(b)
-	if cut == cutNothing || cut == cutClosed {
-		return 0
-	}
-	s.scanned = 0
-	if cut == cutStray {
-		n := min(s.stray, len(b))
-		s.stray -= n
-		return n
-	}
-	s.take(b, off, cut)
+	n := s.take(b, off, cut)
 	if s.phase == phaseTurn {
-		s.sendOn(s.held)
+		s.sendPart(s.held)
 	}
-	return off
+	return n
 }
 
-// take makes b[:off] the turn's next part.
-func (s *session) take(b []byte, off int, cut cutKind) {
+// passRest passes on more of a message whose beginning has been sent.
+func (s *session) passRest(b []byte) int {
+	n := min(s.turn.rest, len(b))
+	s.turn.rest -= n
+	s.toServer(b[:n])
+	return n
+}
+
+// endsItself says whether the turn's last message is one that needs no Sync behind it.
+func (t *turn) endsItself() bool {
+	if len(t.ops) == 0 {
+		return false
+	}
+	last := t.ops[len(t.ops)-1].typ
+	return last == 'Q' || last == 'F'
+}
+
+// take makes b[:off], or a first part of it, the turn's next part, and returns how long that is.
+func (s *session) take(b []byte, off int, cut cutKind) int {
 	t := s.turn
 	t.msgs, t.owned = b[:off], t.owned[:0]
 	t.open = cut == cutFlush || cut == cutLarge
-	if cut == cutLarge {
-		s.dirty = true
-	}
 	s.analyse(cut)
+	return len(t.msgs)
 }
 
 // cutKind says why a scan ended.
@@ -100,8 +117,9 @@ func (s *session) scan(b []byte) (off int, cut cutKind) {
 			s.fatal(protocolViolation("invalid frontend message type " + printableType(typ)))
 			return 0, cutClosed
 		}
-		if off == 0 && (typ == 'd' || typ == 'c' || typ == 'f') {
-			// After a failed COPY the client may still be sending: PostgreSQL ignores it, too.
+		if off == 0 && (typ == 'd' || typ == 'c' || typ == 'f' || typ == 'H' && s.phase == phaseIdle) {
+			// After a failed COPY the client may still be sending: PostgreSQL ignores it, too. And
+			// a Flush with nothing before it flushes nothing.
 			s.stray = size
 			return 0, cutStray
 		}
@@ -175,15 +193,7 @@ func (s *session) terminate() {
 func (s *session) skipToSync(b []byte) int {
 	t := s.turn
 	if t.rest > 0 {
-		n := min(t.rest, len(b))
-		t.rest -= n
-		s.toServer(b[:n])
-		return n
-	}
-	if s.stray > 0 {
-		n := min(s.stray, len(b))
-		s.stray -= n
-		return n
+		return s.passRest(b)
 	}
 	typ, size, ok, err := wire.Header(b)
 	switch {
@@ -195,9 +205,12 @@ func (s *session) skipToSync(b []byte) int {
 	case typ == 'X':
 		s.terminate()
 		return 0
+	case !knownFrontend(typ):
+		s.fatal(protocolViolation("invalid frontend message type " + printableType(typ)))
+		return 0
 	case typ != 'S':
 		s.stray = size
-		return s.skipToSync(b)
+		return s.dropStray(b)
 	case len(b) < size:
 		return 0
 	}
@@ -212,21 +225,31 @@ func (s *session) skipToSync(b []byte) int {
 	return size
 }
 
-// refuse answers the turn with an error of ours: one ErrorResponse and one ReadyForQuery, like
-// any error.
+// refuse answers a turn of which the server has got nothing, or nothing of its present part, with
+// an error of ours.
 func (s *session) refuse(r *refusal) {
+	s.undo(s.turn.ops)
+	s.deny(r)
+}
+
+// deny ends the turn with an error of ours: one ErrorResponse and one ReadyForQuery, like any error.
+// When the server has reported one already, the client waits for ReadyForQuery only.
+func (s *session) deny(r *refusal) {
 	t := s.turn
 	s.disarm()
-	s.undo(t.ops)
 	s.proxy.stats.refused(r.code)
 	if r.severity == severityFatal {
 		s.fatal(r)
 		return
 	}
-	b := r.append(s.proxy.scratch[:0])
+	b := s.proxy.scratch[:0]
+	if !t.failed {
+		b = r.append(b)
+	}
 	s.rs.Done(nil, router.TxStatus(s.status), router.Failed)
-	if t.open {
-		s.stray, t.rest = t.rest, 0
+	open := t.open && !t.endsItself() && !t.synced
+	s.stray, t.rest = s.stray+t.rest, 0
+	if open {
 		s.link.Write(b)
 		s.phase = phaseSkip
 		s.proceed()

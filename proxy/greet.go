@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/proxy/params"
@@ -140,7 +142,8 @@ func (c *cluster) remember(key greetingKey, reported map[string]string) *greetin
 		clear(c.greetings)
 	}
 	g := &greeting{key: key}
-	for name, value := range reported {
+	for _, name := range slices.Sorted(maps.Keys(reported)) {
+		value := reported[name]
 		if name == applicationName {
 			continue
 		}

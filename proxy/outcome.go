@@ -3,8 +3,6 @@ package proxy
 import (
 	"bytes"
 
-	"go.uber.org/zap"
-
 	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/proxy/wire"
 	"github.com/cstproxy/cstproxy/router"
@@ -17,14 +15,14 @@ func (r *reader) serverError(msg []byte) backend.Disposal {
 	body := wire.Body(msg)
 	code := string(wire.ErrorField(body, 'C'))
 	last := string(wire.ErrorField(body, 'V')) != "ERROR"
-	switch {
-	case s.phase == phasePreparing || s.phase == phaseLogin:
+	switch ours := s.phase == phasePreparing || s.phase == phaseLogin || t != nil && t.hidden(); {
+	case ours && last:
+		return r.brokeOff()
+	case ours:
 		return r.settingsRefused(body)
 	case t == nil:
 		s.last = s.last || last
 		return backend.Forward
-	case t.hidden():
-		return r.settingsRefused(body)
 	}
 	if t.mayGoElsewhere() && s.runElsewhere(r, code, last) {
 		return backend.Swallow
@@ -35,9 +33,36 @@ func (r *reader) serverError(msg []byte) backend.Disposal {
 	r.injected()
 	t.failed, t.decided = true, true
 	s.last = s.last || last
+	renamed := t.clientNames(msg)
 	s.skipReplies()
+	if renamed != nil {
+		r.insert(renamed)
+		return backend.Swallow
+	}
 	return backend.Forward
 }
+
+// clientNames puts the client's own name of a statement into an error that the server gave for it;
+// nil when there is nothing to be done.
+func (t *turn) clientNames(msg []byte) []byte {
+	x := t.replies.first()
+	if x == nil || x.op.unnamed || x.op.typ != 'B' && x.op.typ != 'D' {
+		return nil
+	}
+	theirs, ours := "?\"", "\""
+	if st := x.op.stmt; st != nil {
+		theirs, ours = "\""+st.Name+"\"", "\""+st.name+"\""
+	}
+	body := wire.Body(msg)
+	text := wire.ErrorField(body, 'M')
+	if !bytes.Contains(text, []byte(theirs)) || theirs == ours || !bytes.Contains(text, []byte(sharedName)) {
+		return nil
+	}
+	return wire.ReplaceField(msg, 'M', bytes.Replace(text, []byte(theirs), []byte(ours), 1))
+}
+
+// sharedName is how PostgreSQL's messages name a statement that sessions share.
+const sharedName = "prepared statement \"cst_"
 
 // mayGoElsewhere says whether nothing of the answer is at the client yet.
 func (t *turn) mayGoElsewhere() bool { return t.rerunnable && !t.forwarded && !t.decided }
@@ -128,7 +153,7 @@ func (s *session) rerun(route router.Route) {
 	t.replies.reset()
 	t.held = t.held[:0]
 	t.route = route
-	t.syncHeld, t.reported, t.failed = false, false, false
+	t.reported, t.failed = false, false
 	s.held = nil
 	s.phase = phaseIdle
 	s.seek()
@@ -142,14 +167,7 @@ func (r *reader) refreshPlan(body []byte, code string) bool {
 	s, t := r.s, r.s.turn
 	stale := code == "0A000" && string(wire.ErrorField(body, 'R')) == "RevalidateCachedQuery" ||
 		code == "XX000" && bytes.HasPrefix(wire.ErrorField(body, 'M'), []byte("cache lookup failed"))
-	if !stale || t.forwarded || t.decided || t.open || t.restaled || t.began != 'I' || t.plain || !t.single() {
-		return false
-	}
-	parses := false
-	for i := range t.ops {
-		parses = parses || t.ops[i].typ == 'P' && t.ops[i].name != ""
-	}
-	if !parses {
+	if !stale || !t.renewable || t.forwarded || t.decided || t.restaled {
 		return false
 	}
 	t.restale, t.restaled = true, true
@@ -160,6 +178,20 @@ func (r *reader) refreshPlan(body []byte, code string) bool {
 	return true
 }
 
+// mayRenew says whether the turn parses a named text, and runs so little that nothing can have
+// taken effect when that text turns out to be stale.
+func (t *turn) mayRenew() bool {
+	if t.plain || t.open || t.began != 'I' || !t.single() {
+		return false
+	}
+	for i := range t.ops {
+		if t.ops[i].typ == 'P' && t.ops[i].name != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // sendAgain is the second half: the server is ready again.
 func (r *reader) sendAgain() backend.Disposal {
 	s, t := r.s, r.s.turn
@@ -168,7 +200,7 @@ func (r *reader) sendAgain() backend.Disposal {
 	t.held = t.held[:0]
 	for i := range t.ops {
 		if o := &t.ops[i]; o.typ == 'P' && o.name != "" && o.stmt != nil {
-			fresh := s.proxy.statements.Intern([]byte(o.stmt.Text), o.stmt.Types, s.cluster.schema)
+			fresh := s.proxy.statements.Intern([]byte(o.stmt.Text), o.stmt.Types, s.schema())
 			o.stmt.Drop()
 			o.stmt.Prepared = fresh
 		}
@@ -185,24 +217,11 @@ func (s *session) skipReplies() {
 		s.copyBroke()
 		return
 	}
-	first := t.replies.head
-	for x := t.replies.first(); x != nil && x.kind != replySync; x = t.replies.first() {
-		t.replies.pop()
+	failed := t.replies.first()
+	if failed.kind == replyParse && failed.op.unnamed && s.unnamed == failed.op.stmt {
+		failed.op.prev = nil // the server dropped the older one before it looked at the text
 	}
-	for i := t.replies.head - 1; i >= first; i-- {
-		x := &t.replies.all[i]
-		switch x.kind {
-		case replyParse, replyParseDone, replyClose, replyCloseDone:
-			s.undoOne(&x.op)
-		}
-		if x.stmt != nil {
-			s.held.Statements.Remove(x.stmt.Prepared)
-		}
-		if x.kind == replyCloseHidden || x.op.typ == 'P' && x.op.name == "" {
-			s.held.Statements.Unnamed = nil
-			s.dirty = s.dirty || x.kind == replyCloseHidden
-		}
-	}
+	s.undoReplies()
 	if t.replies.empty() {
 		t.open = true // the Sync is still to come from the client
 		if s.phase == phaseTurn {
@@ -210,120 +229,83 @@ func (s *session) skipReplies() {
 		}
 	}
 	s.copyBroke()
-	s.syncIfDue()
 }
 
-// ServerClosed: a server that the session held is gone (backend.Owner).
-func (s *session) ServerClosed(srv *backend.Server, err error) {
-	if s.phase == phaseClosed {
-		return
-	}
-	wasHeld := srv == s.held
-	s.unkeep(srv)
-	if !wasHeld {
-		return
-	}
-	s.held = nil
-	s.disarm()
-	s.log.Info("server connection lost", zap.Uint64("session", s.id), zap.Int("node", int(srv.Key.Node)), zap.Error(err))
-	switch {
-	case s.last:
-		s.finish()
-	case s.phase == phaseLogin:
-		s.turn = nil
-		s.seekLoginServer()
-	case s.turn == nil:
-		s.lostWhileIdle()
-	case s.phase == phasePreparing || s.phase == phaseVerifying:
-		s.rerun(s.turn.route) // nothing of it was sent
-	default:
-		s.lostInTurn(srv)
-	}
-}
-
-// lostWhileIdle: the transaction or the pinned state went with the server.
-func (s *session) lostWhileIdle() {
-	if reason, pinned := s.rs.Pinned(); pinned {
-		s.fatal(pinLost(reason))
-		return
-	}
-	if s.status != 'I' {
-		// Nothing can be said before the client asks: its next turn reads 40001.
-		s.lostTx, s.status = true, 'E'
-	}
-}
-
-// lostInTurn tells the client what is known of a turn whose server died, unless it can be run again.
-func (s *session) lostInTurn(srv *backend.Server) {
+// undoReplies drops what is owed up to the Sync, and takes back what it would have defined or
+// dropped, for the session and for what is known of the server.
+func (s *session) undoReplies() {
 	t := s.turn
-	if reason, pinned := s.rs.Pinned(); pinned {
-		s.fatal(pinLost(reason))
-		return
+	first := t.replies.head
+	for x := t.replies.first(); x != nil && x.kind != replySync; x = t.replies.first() {
+		t.replies.pop()
 	}
-	if t.mayGoElsewhere() && t.retryClass() == router.RetrySafe {
-		t.tried = append(t.tried, t.node)
-		s.proxy.stats.rerun("lost")
-		s.rerun(router.Route{Target: router.Standby, Why: "read run again elsewhere"})
-		return
-	}
-	if srv.Frame.Rest > 0 || len(srv.Frame.Part) > 0 {
-		s.fatal(answerCut())
-		return
-	}
-	reason := s.lossReason()
-	if t.began != 'I' && reason.code == "40001" {
-		s.lostTx, s.status = true, 'E'
-	} else {
-		s.status = 'I'
-	}
-	s.phase = phaseIdle
-	s.refuse(reason)
-}
-
-// lossReason says what is known of a turn whose server is gone.
-func (s *session) lossReason() *refusal {
-	t := s.turn
-	ends, reads := false, len(t.verdicts) > 0
-	for _, v := range t.verdicts {
-		reads = reads && v.Route.Target == router.Standby && v.Retry == router.RetrySafe
-		for i := range v.Effects {
-			k := v.Effects[i].Kind
-			ends = ends || k == router.EffectCommit || k == router.EffectPrepareTransaction
+	for i := t.replies.head - 1; i >= first; i-- {
+		x := &t.replies.all[i]
+		s.undoOne(&x.op)
+		if s.held != nil {
+			s.undoOnServer(x)
 		}
 	}
-	switch {
-	case t.began != 'I' && !ends:
-		return transactionLost()
-	case t.began == 'I' && reads:
-		return serverUnreachable()
+}
+
+// undoOnServer takes back what was noted of the server when a message was sent that it passes over.
+func (s *session) undoOnServer(x *reply) {
+	have := &s.held.Statements
+	switch x.kind {
+	case replyParse, replyParseHidden:
+		if x.prepared != nil {
+			have.Remove(x.prepared)
+		} else {
+			have.DoubtUnnamed()
+		}
+	case replyCloseHidden:
+		if x.prepared != nil {
+			have.Add(x.prepared)
+			have.Stale(x.prepared) // it may be there
+		} else {
+			have.DoubtUnnamed()
+		}
+	case replyClose, replyQuery:
+		have.DoubtUnnamed()
+	case replyExecute:
+		if x.op.drops {
+			have.Doubt()
+		}
 	}
-	return outcomeUnknown()
 }
 
 // settingsRefused: the server did not take the session's settings.
 func (r *reader) settingsRefused(body []byte) backend.Disposal {
 	s := r.s
 	r.ended = true
-	if s.phase == phaseLogin {
+	why := &refusal{severity: severityError, code: string(wire.ErrorField(body, 'C')), message: string(wire.ErrorField(body, 'M')),
+		detail: string(wire.ErrorField(body, 'D')), hint: string(wire.ErrorField(body, 'H'))}
+	switch s.phase {
+	case phaseLogin:
 		// The start-up packet asked for something that the server refuses: its words, as FATAL.
 		s.held = nil
 		r.srv.Abandon(r.b[r.next:])
-		s.fatal(&refusal{code: string(wire.ErrorField(body, 'C')), message: string(wire.ErrorField(body, 'M')),
-			detail: string(wire.ErrorField(body, 'D')), hint: string(wire.ErrorField(body, 'H'))})
-		return backend.Swallow
-	}
-	message := string(bytes.Clone(wire.ErrorField(body, 'M')))
-	if s.phase == phasePreparing {
+		s.fatal(why)
+	case phasePreparing:
 		s.held = nil
 		s.unkeep(r.srv)
 		r.srv.Abandon(r.b[r.next:])
 		s.phase = phaseIdle
-		s.refuse(stateRefused(message))
-		return backend.Swallow
+		s.refuse(stateRefused(why.message))
+	default:
+		s.dropServer(r.srv)
+		s.held = nil
+		s.fatal(stateRefused(why.message))
 	}
+	return backend.Swallow
+}
+
+// brokeOff: the server said its last word before it got to any of the turn.
+func (r *reader) brokeOff() backend.Disposal {
+	s := r.s
+	r.ended = true
 	s.dropServer(r.srv)
-	s.held = nil
-	s.fatal(stateRefused(message))
+	s.serverLost(r.srv)
 	return backend.Swallow
 }
 

@@ -13,7 +13,7 @@ import (
 // place finds the server for a turn whose first part is complete.
 func (s *session) place() {
 	t := s.turn
-	if s.lostTx {
+	if s.lost != notLost {
 		s.answerLost()
 		return
 	}

@@ -43,7 +43,7 @@ func (s *session) FromServer(srv *backend.Server, b []byte) {
 		s.turnDone()
 		return
 	}
-	if s.link.Queued() >= highWater {
+	if s.link.Queued() > highWater {
 		srv.Link.Pause()
 	}
 	if s.reads() {
@@ -148,7 +148,7 @@ func (r *reader) message(f *backend.Frame) bool {
 // inspect is how much of a message must be there before it can be judged.
 func (r *reader) inspect(typ byte, size int) int {
 	switch typ {
-	case 'E', 'S', 'Z', 'C':
+	case 'E', 'S', 'Z', 'C', 'N', 'A':
 		return min(size, maxInspected)
 	case 't', 'T', 'n':
 		if t := r.s.turn; t != nil && (r.s.phase == phaseVerifying || t.describes()) {
@@ -208,7 +208,7 @@ func (r *reader) insert(b []byte) {
 // holdsBack says whether more of the answer is kept back: nothing in it commits us yet to this
 // server.
 func (t *turn) holdsBack(more int) bool {
-	return t.rerunnable && !t.decided && !t.forwarded && len(t.held)+more <= maxHeldBack
+	return (t.rerunnable || t.renewable) && !t.decided && !t.forwarded && len(t.held)+more <= maxHeldBack
 }
 
 // maxHeldBack bounds what is kept back of an answer: the messages before the first row.
@@ -236,6 +236,9 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 	case 'E':
 		if s.phase != phaseVerifying {
 			return r.serverError(msg)
+		}
+		if string(wire.ErrorField(wire.Body(msg), 'V')) != severityError {
+			return r.brokeOff()
 		}
 	}
 	if t == nil {
@@ -295,7 +298,7 @@ func (r *reader) injected() {
 		case replyParseDone:
 			r.insert(parseComplete)
 		case replyCloseDone:
-			x.op.prev.Drop()
+			x.op.settled()
 			r.insert(closeComplete)
 		default:
 			return
@@ -339,9 +342,12 @@ func (r *reader) answered(typ byte) backend.Disposal {
 	default:
 		return backend.Forward // 'T' in front of rows, 'C' inside a simple Query
 	}
+	if x.kind == replyClose || x.kind == replyExecute {
+		x.op.settled()
+	}
 	t.replies.pop()
-	if t.syncHeld {
-		r.s.syncIfDue()
+	if t.copying == copyAsked && t.replies.empty() {
+		t.copying = noCopy // the server did without
 	}
 	return drop
 }
@@ -362,7 +368,8 @@ func (r *reader) ready(msg []byte) backend.Disposal {
 	s.status = msg[5]
 	t.decided = true
 	s.stamp()
-	r.finished = t.replies.empty() && (!t.open || t.rest > 0)
+	t.ready = t.replies.empty() && !t.open
+	r.finished = t.ready && t.rest == 0
 	return backend.Forward
 }
 

@@ -14,7 +14,7 @@ func (s *session) send(srv *backend.Server) {
 	t := s.turn
 	s.held = srv
 	t.node = srv.Key.Node
-	t.rerunnable = s.mayRerun()
+	t.rerunnable, t.renewable = s.mayRerun(), t.mayRenew()
 	if t.rerunnable || !t.plain {
 		t.own()
 	}
@@ -71,56 +71,51 @@ func (s *session) sendPart(srv *backend.Server) {
 	if !srv.Held(s) || s.phase != phaseTurn {
 		return
 	}
-	if t.syncHeld {
-		s.syncIfDue()
-	}
 	if d := s.proxy.cfg.QueryTimeout; d > 0 {
 		s.arm(d)
 	}
-	if srv.Link.Queued() >= highWater {
+	if srv.Link.Queued() > highWater {
 		s.pause()
 	}
 }
 
-// sendPlain writes messages that need no change, in one piece.
+// sendPlain writes messages that need no change, in one piece, unless the server's unnamed
+// statement is another than the one that they mean.
 func (s *session) sendPlain(srv *backend.Server) {
 	t := s.turn
-	out := t.msgs
 	for i := range t.ops {
 		o := &t.ops[i]
-		if o.typ == 'B' && s.prepareUnnamed(srv, o) {
-			// The server needs a Parse before this Bind: everything is written piecewise.
+		switch {
+		case !o.unnamed:
+		case o.typ == 'P':
+			srv.Statements.SetUnnamed(o.stmt.Prepared)
+		case o.typ == 'C':
+			srv.Statements.SetUnnamed(nil)
+		case o.typ != 'Q' && !srv.Statements.UnnamedIs(o.prepared()):
 			s.sendRewritten(srv)
 			return
-		}
-		if o.typ == 'P' && o.name == "" && o.stmt != nil {
-			srv.Statements.Unnamed = o.stmt.Prepared
 		}
 	}
 	for i := range t.ops {
 		s.expect(&t.ops[i])
 	}
-	if t.copyIn && t.endsSync() {
-		// Whether the server reads the Sync depends on COPY starting: see copy.go.
-		t.syncHeld = true
-		srv.Link.Buffer(out[:t.ops[len(t.ops)-1].off])
+	if t.copying == copyAsked {
+		srv.Link.Buffer(t.msgs)
 		srv.Link.Write(flushMessage)
 		return
 	}
-	srv.Link.Write(out)
+	srv.Link.Write(t.msgs)
 }
 
 var flushMessage = wire.AppendEmpty(nil, 'H')
 var syncMessage = wire.AppendEmpty(nil, 'S')
 
-// prepareUnnamed says whether a Bind of the unnamed statement would find another text, or none, on
-// the server.
-func (s *session) prepareUnnamed(srv *backend.Server, o *op) bool {
-	var want *backend.Prepared
-	if o.stmt != nil {
-		want = o.stmt.Prepared
+// prepared is what a Bind or Describe needs the server to have; nil for nothing.
+func (o *op) prepared() *backend.Prepared {
+	if o.stmt == nil {
+		return nil
 	}
-	return srv.Statements.Unnamed != want
+	return o.stmt.Prepared
 }
 
 // expect notes the reply to a message that is sent as it is.
@@ -128,9 +123,11 @@ func (s *session) expect(o *op) {
 	t := s.turn
 	kind := replyBind
 	switch o.typ {
-	case 'Q', 'F':
+	case 'Q':
 		kind = replyQuery
-		s.held.Statements.Unnamed = nil
+		s.held.Statements.SetUnnamed(nil)
+	case 'F':
+		kind = replyQuery
 	case 'P':
 		kind = replyParse
 	case 'D':
@@ -164,13 +161,10 @@ func (s *session) sendRewritten(srv *backend.Server) {
 			out = s.sendDescribe(srv, o, out, raw)
 		case 'C':
 			out = s.sendClose(srv, o, out, raw)
-		case 'S':
-			if t.copyIn {
-				t.syncHeld = true
-				out = append(out, flushMessage...)
-			} else {
-				out = append(out, raw...)
-			}
+		case 'E':
+			out = s.sendExecute(srv, o, out, raw)
+		case 'Q':
+			out = s.sendQuery(out, raw)
 			s.expect(o)
 		default:
 			s.expect(o)
@@ -181,45 +175,51 @@ func (s *session) sendRewritten(srv *backend.Server) {
 			out = out[:0]
 		}
 	}
+	if t.copying == copyAsked {
+		out = append(out, flushMessage...)
+	}
 	srv.Link.Write(out)
 	s.proxy.message = out[:0]
 }
 
 // sendParse sends a client's Parse under the name that all sessions use for the text, or answers
-// it in the server's place when the server has the statement.
+// it in the server's place when the server has the statement. In a failed transaction the server
+// refuses to parse, so it is asked all the same.
 func (s *session) sendParse(srv *backend.Server, o *op, out, raw []byte) []byte {
 	t := s.turn
 	switch {
-	case o.stmt == nil: // too large to keep: goes as it is, and pins
+	case o.unnamed:
+		srv.Statements.SetUnnamed(o.stmt.Prepared)
 		s.expect(o)
-		return append(out, raw...)
-	case o.name == "":
-		srv.Statements.Unnamed = o.stmt.Prepared
-		out = s.ensureNeeded(srv, o, out)
-		s.expect(o)
-		if o.stmt.needs != nil {
-			return wire.AppendParse(out, "", o.stmt.Text, o.stmt.Types)
-		}
 		return append(out, raw...)
 	case o.prev != nil:
 		// The name is taken: give the server a statement of that name, so that its own error
 		// is what the client gets, and have the connection cleaned afterwards.
-		s.dirty = true
-		out = wire.AppendParse(out, o.name, "", []byte{0, 0})
-		t.replies.push(reply{kind: replyParseHidden})
+		out = s.parseEmpty(out, o.name)
+		s.expect(o)
+		return append(out, raw...)
+	case o.stmt.raw:
 		s.expect(o)
 		return append(out, raw...)
 	}
 	has, stale := srv.Statements.Has(o.stmt.Prepared)
-	if has && !stale {
+	if has && !stale && s.status != 'E' {
 		t.replies.push(reply{kind: replyParseDone, op: *o})
 		return out
 	}
-	out = s.ensureNeeded(srv, o, out)
-	out = s.makeRoom(srv, o.stmt.Prepared, stale, out)
-	t.replies.push(reply{kind: replyParse, op: *o, stmt: o.stmt})
+	out = s.makeRoom(srv, o.stmt.Prepared, stale || has, out)
+	t.replies.push(reply{kind: replyParse, op: *o, prepared: o.stmt.Prepared})
 	return wire.AppendParse(out, o.stmt.Name, o.stmt.Text, o.stmt.Types)
 }
+
+// parseEmpty gives the server an empty statement under a client's own name.
+func (s *session) parseEmpty(out []byte, name string) []byte {
+	s.dirty = true
+	s.turn.replies.push(reply{kind: replyParseHidden})
+	return wire.AppendParse(out, name, "", noTypes)
+}
+
+var noTypes = []byte{0, 0}
 
 // makeRoom closes the oldest statement when the server has its fill, and a stale one before it is
 // parsed again; it notes that the server has p.
@@ -227,13 +227,13 @@ func (s *session) makeRoom(srv *backend.Server, p *backend.Prepared, stale bool,
 	t := s.turn
 	if stale {
 		out = wire.AppendTarget(out, 'C', 'S', p.Name)
-		t.replies.push(reply{kind: replyCloseHidden})
+		t.replies.push(reply{kind: replyCloseHidden, prepared: p})
 	}
 	srv.Statements.Add(p)
 	if old := srv.Statements.Oldest(s.proxy.cfg.MaxPrepared); old != nil && old != p {
 		srv.Statements.Remove(old)
 		out = wire.AppendTarget(out, 'C', 'S', old.Name)
-		t.replies.push(reply{kind: replyCloseHidden})
+		t.replies.push(reply{kind: replyCloseHidden, prepared: old})
 	}
 	return out
 }
@@ -241,90 +241,130 @@ func (s *session) makeRoom(srv *backend.Server, p *backend.Prepared, stale bool,
 // ensure parses the statement on a server that lacks it.
 func (s *session) ensure(srv *backend.Server, st *statement, out []byte) []byte {
 	has, stale := srv.Statements.Has(st.Prepared)
-	if has && !stale {
+	if has && !stale || st.raw {
 		return out
 	}
 	out = s.makeRoom(srv, st.Prepared, stale, out)
-	s.turn.replies.push(reply{kind: replyParseHidden, stmt: st})
+	s.turn.replies.push(reply{kind: replyParseHidden, prepared: st.Prepared})
 	return wire.AppendParse(out, st.Name, st.Text, st.Types)
-}
-
-// ensureNeeded parses what a DEALLOCATE is about on a server that lacks it.
-func (s *session) ensureNeeded(srv *backend.Server, o *op, out []byte) []byte {
-	if o.stmt == nil || o.stmt.needs == nil {
-		return out
-	}
-	return s.ensure(srv, o.stmt.needs, out)
 }
 
 func (s *session) sendBind(srv *backend.Server, o *op, out, raw []byte) []byte {
 	b, _ := wire.ReadBind(wire.Body(raw))
-	out = s.ensureNeeded(srv, o, out)
+	name := ""
 	switch {
-	case len(b.Statement) == 0:
+	case o.unnamed:
 		out = s.ensureUnnamed(srv, o, out)
 		s.expect(o)
 		return append(out, raw...)
 	case o.stmt == nil:
-		// Unknown to us: the server says so in its own words.
-		s.expect(o)
-		return append(out, raw...)
+		name = unknown(b.Statement)
+	default:
+		out = s.ensure(srv, o.stmt, out)
+		name = o.stmt.Name
 	}
-	out = s.ensure(srv, o.stmt, out)
 	s.expect(o)
 	if s.turn.rest == 0 {
-		return wire.AppendBind(out, b, o.stmt.Name)
+		return wire.AppendBind(out, b, name)
 	}
-	return wire.AppendBindHead(out, b, o.stmt.Name, s.turn.rest)
+	return wire.AppendBindHead(out, b, name, s.turn.rest)
 }
 
-// ensureUnnamed makes the server's unnamed statement the session's.
+// unknown is how a name that the client has not defined is sent: the server says in its own words
+// that there is no such statement, even if there is one that sessions share.
+func unknown(name []byte) string {
+	if backend.Shared(name) {
+		return string(name) + "?"
+	}
+	return string(name)
+}
+
+// ensureUnnamed makes the server's unnamed statement the session's: nobody may run or read what
+// another session parsed.
 func (s *session) ensureUnnamed(srv *backend.Server, o *op, out []byte) []byte {
-	if !s.prepareUnnamed(srv, o) {
+	want := o.prepared()
+	if srv.Statements.UnnamedIs(want) {
 		return out
 	}
-	if o.stmt == nil {
-		// Some other session's text is there; the client must not run it.
-		srv.Statements.Unnamed = nil
+	if want == nil || o.stmt.raw {
+		srv.Statements.SetUnnamed(nil)
 		s.turn.replies.push(reply{kind: replyCloseHidden})
 		return wire.AppendTarget(out, 'C', 'S', "")
 	}
-	srv.Statements.Unnamed = o.stmt.Prepared
+	srv.Statements.SetUnnamed(want)
 	s.turn.replies.push(reply{kind: replyParseHidden})
-	return wire.AppendParse(out, "", o.stmt.Text, o.stmt.Types)
+	return wire.AppendParse(out, "", want.Text, want.Types)
 }
 
 func (s *session) sendDescribe(srv *backend.Server, o *op, out, raw []byte) []byte {
 	kind, name, _ := wire.ReadTarget(wire.Body(raw))
-	if kind == 'S' && len(name) == 0 {
+	switch {
+	case kind == 'P':
+	case o.unnamed:
 		out = s.ensureUnnamed(srv, o, out)
-	}
-	if kind == 'P' || len(name) == 0 || o.stmt == nil {
+	case o.stmt == nil:
 		s.expect(o)
-		return append(out, raw...)
+		return wire.AppendTarget(out, 'D', 'S', unknown(name))
+	default:
+		out = s.ensure(srv, o.stmt, out)
+		s.expect(o)
+		return wire.AppendTarget(out, 'D', 'S', o.stmt.Name)
 	}
-	out = s.ensure(srv, o.stmt, out)
 	s.expect(o)
-	return wire.AppendTarget(out, 'D', 'S', o.stmt.Name)
+	return append(out, raw...)
 }
 
+// sendClose answers a Close of what sessions share in the server's place: others may use it.
 func (s *session) sendClose(srv *backend.Server, o *op, out, raw []byte) []byte {
-	kind, name, _ := wire.ReadTarget(wire.Body(raw))
-	if kind == 'S' && len(name) > 0 && o.prev != nil {
+	switch {
+	case o.unnamed:
+		srv.Statements.SetUnnamed(nil)
+	case o.prev != nil && !o.prev.raw, backend.Shared([]byte(o.name)):
 		s.turn.replies.push(reply{kind: replyCloseDone, op: *o})
 		return out
 	}
-	if kind == 'S' && len(name) == 0 {
-		srv.Statements.Unnamed = nil
+	s.expect(o)
+	return append(out, raw...)
+}
+
+// sendExecute sends an Execute of DEALLOCATE or DISCARD ALL, among others. What is deallocated has
+// another name on the server, and stays there for other sessions: an empty statement stands in.
+func (s *session) sendExecute(srv *backend.Server, o *op, out, raw []byte) []byte {
+	switch {
+	case o.drops:
+		srv.Statements.Clear()
+	case o.prev != nil && !o.prev.raw:
+		out = s.parseEmpty(out, o.name)
+	case backend.Shared([]byte(o.name)):
+		srv.Statements.Doubt()
 	}
 	s.expect(o)
+	return append(out, raw...)
+}
+
+// sendQuery does the same for a simple Query.
+func (s *session) sendQuery(out, raw []byte) []byte {
+	v := s.turn.executed[len(s.turn.executed)-1]
+	for i := range v.Effects {
+		e := &v.Effects[i]
+		if e.Kind != router.EffectDeallocate || s.stmts[e.Name] == nil || s.stmts[e.Name].raw {
+			continue
+		}
+		first := true
+		for j := range i {
+			first = first && (v.Effects[j].Kind != e.Kind || v.Effects[j].Name != e.Name)
+		}
+		if first {
+			out = s.parseEmpty(out, e.Name)
+		}
+	}
 	return append(out, raw...)
 }
 
 // toServer passes on a piece of a message whose beginning has been sent.
 func (s *session) toServer(b []byte) {
 	s.held.Link.Write(b)
-	if s.held.Link.Queued() >= highWater {
+	if s.held.Link.Queued() > highWater {
 		s.pause()
 	}
 }
@@ -333,5 +373,5 @@ func (s *session) toServer(b []byte) {
 // before any of it is at the client.
 func (s *session) mayRerun() bool {
 	t := s.turn
-	return t.route.Target == router.Standby && s.status == 'I' && !t.open && !t.copyIn
+	return t.route.Target == router.Standby && s.status == 'I' && !t.open
 }

@@ -79,15 +79,22 @@ type session struct {
 	want    *params.Set // as the session wants its servers now
 	ticket  topology.Ticket
 	status  byte // transaction status of the last ReadyForQuery
-	lostTx  bool // the transaction's server is gone; only its end is accepted
+	lost    lostState
 	dirty   bool // the held server has leftovers that nobody tracks: reset before reuse
 	last    bool // the server said FATAL: the client has read it and its session ends
 	holding bool // in the cluster's list of those who wait for a node
 	alarmed bool // the timer is set
 	paused  bool // the client is not read
 
+	changedSchema bool // in the transaction that is open
+	feeding       bool // run is at work, and goes on by itself
+
+	pathOf  *params.Set // settings of which path is the sum
+	pathSum uint64
+
 	stmts   map[string]*statement
 	unnamed *statement
+	linger  []*statement          // unnamed ones of earlier turns that portals still run
 	portal  *statement            // behind the unnamed portal
 	portals map[string]*statement // behind named ones, until the transaction ends
 
@@ -112,8 +119,11 @@ type statement struct {
 	verdict *router.Verdict
 	// stamp says under which circumstances the verdict was made.
 	stamp classified
-	// needs is what a DEALLOCATE of one of the protocol's statements drops.
-	needs *statement
+	// shape identifies how a server described the statement to this client (parameters and
+	// columns); 0 while it has not asked.
+	shape uint64
+	name  string // the client's
+	raw   bool   // too long to keep: one server has it, under the client's name
 }
 
 // login is what is needed only until the client is greeted.
@@ -141,6 +151,7 @@ func (s *session) Data(b []byte) {
 // run lets the current phase use b, and the next ones, and keeps what is left.
 func (s *session) run(b []byte) {
 	rest := b
+	s.feeding = true
 	for len(rest) > 0 && s.phase != phaseClosed {
 		before := s.phase
 		n := s.step(rest)
@@ -149,20 +160,27 @@ func (s *session) run(b []byte) {
 			break
 		}
 	}
+	s.feeding = false
 	s.keep(rest)
 }
 
 // step gives bytes to the current phase; it returns how many were used.
 func (s *session) step(b []byte) int {
+	if s.stray > 0 && s.reads() {
+		return s.dropStray(b)
+	}
 	switch s.phase {
 	case phaseStartup:
 		return s.stepStartup(b)
 	case phaseAuth:
 		return s.stepAuth(b)
 	case phaseIdle:
+		if s.link.Queued() > highWater {
+			return 0 // a client that does not read its answers gets no new ones
+		}
 		return s.gather(b)
 	case phaseTurn:
-		if s.turn.open {
+		if s.reads() {
 			return s.gatherMore(b)
 		}
 	case phaseCopyIn:
@@ -181,12 +199,15 @@ func (s *session) keep(rest []byte) {
 		s.in = nil
 	} else if len(s.in) == 0 {
 		s.in = append(s.proxy.buffers.get(), rest...)
-	} else if n := copy(s.in, rest); n < len(s.in) {
+	} else if n := len(rest); n < len(s.in) {
+		copy(s.in, rest)
 		s.in = s.in[:n]
 	}
-	if len(s.in) > 0 && !s.reads() {
+	switch {
+	case s.phase == phaseClosed:
+	case len(s.in) > 0 && !s.reads() || !s.mayRead():
 		s.pause()
-	} else if s.paused && s.mayRead() {
+	case s.paused:
 		s.paused = false
 		s.link.Resume()
 	}
@@ -198,7 +219,7 @@ func (s *session) reads() bool {
 	case phaseStartup, phaseAuth, phaseIdle, phaseCopyIn, phaseSkip:
 		return true
 	case phaseTurn:
-		return s.turn.open
+		return s.turn.open && s.turn.copying != copyAsked
 	}
 	return false
 }
@@ -210,13 +231,16 @@ func (s *session) pause() {
 	}
 }
 
-// mayRead says whether the server's queue leaves room for what the client sends.
+// mayRead says whether the queues leave room for what the client sends, and for its answers.
 func (s *session) mayRead() bool {
-	return s.held == nil || s.held.Link.Queued() < highWater
+	return s.link.Queued() <= highWater && (s.held == nil || s.held.Link.Queued() <= highWater)
 }
 
 // proceed goes on with bytes that had to wait.
 func (s *session) proceed() {
+	if s.feeding || s.phase == phaseClosed {
+		return
+	}
 	if len(s.in) > 0 {
 		s.run(s.in)
 		return
@@ -232,6 +256,7 @@ func (s *session) Drained() {
 	if s.held != nil {
 		s.held.Link.Resume()
 	}
+	s.proceed()
 }
 
 // ServerDrained: the server has taken what was queued for it (backend.Owner).
@@ -268,17 +293,17 @@ func (s *session) finish() {
 
 // end frees everything the session holds; the link is not touched.
 func (s *session) end() {
-	busy := s.phase == phaseTurn || s.phase == phaseCopyIn || s.phase == phasePreparing || s.phase == phaseVerifying
+	left := s.unfinished()
 	s.phase = phaseClosed
 	s.disarm()
 	s.wait.Leave()
 	s.cluster.forget(s)
 	if srv := s.held; srv != nil && !s.isKept(srv) {
-		s.letGo(srv, busy)
+		s.letGo(srv, left)
 	}
 	for _, srv := range s.kept {
 		if srv != nil {
-			s.letGo(srv, busy && srv == s.held)
+			s.letGo(srv, left)
 		}
 	}
 	s.held, s.kept = nil, [2]*backend.Server{}
@@ -287,6 +312,9 @@ func (s *session) end() {
 		s.turn = nil
 	}
 	for _, st := range s.stmts {
+		st.Drop()
+	}
+	for _, st := range s.linger {
 		st.Drop()
 	}
 	if s.unnamed != nil {
@@ -298,13 +326,55 @@ func (s *session) end() {
 	s.proxy.left(s)
 }
 
-// letGo gives a server back when the client leaves. In the middle of a turn it is told to stop:
-// nobody reads the answer.
-func (s *session) letGo(srv *backend.Server, busy bool) {
+// leftover says what a session that ends leaves at the server that it holds.
+type leftover uint8
+
+const (
+	leftUnfinished leftover = iota // a message half sent, or COPY data under way: end the connection
+	leftRead                       // a question whose answer nobody wants any more
+	leftAnswer                     // a turn that runs to its end, as it would without a proxy, or ours
+	leftNothing
+)
+
+func (s *session) unfinished() leftover {
+	t := s.turn
+	switch s.phase {
+	case phaseLogin, phasePreparing, phaseVerifying:
+		if t != nil {
+			return leftAnswer
+		}
+	case phaseTurn:
+		switch {
+		case t.open || t.rest > 0:
+			return leftUnfinished
+		case t.route.Target == router.Standby:
+			return leftRead
+		}
+		return leftAnswer
+	case phaseCopyIn:
+		return leftUnfinished
+	case phaseSkip:
+		if s.held != nil && t.failed {
+			return leftUnfinished
+		}
+	}
+	return leftNothing
+}
+
+// letGo gives a server back when the client leaves.
+func (s *session) letGo(srv *backend.Server, left leftover) {
+	if srv != s.held {
+		left = leftNothing
+	}
 	switch {
-	case busy:
+	case left == leftUnfinished:
 		s.proxy.cancelQuery(srv, s.cluster)
 		srv.Release(backend.Close)
+	case left == leftRead:
+		s.proxy.cancelQuery(srv, s.cluster)
+		srv.Abandon(nil)
+	case left == leftAnswer:
+		srv.Abandon(nil)
 	case s.status != 'I' && srv == s.held:
 		srv.Release(backend.Close)
 	default:

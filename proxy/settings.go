@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 
+	"github.com/cstproxy/cstproxy/balancer"
 	"github.com/cstproxy/cstproxy/proxy/auth"
 	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/router"
@@ -28,6 +29,9 @@ type Reload struct {
 	HBA     *auth.Rules
 	Routing *router.Rules
 	Dialer  *backend.Dialer
+	// Balancer and ReadOnly are the policies of ordinary and of read-only listeners, for all
+	// clusters.
+	Balancer, ReadOnly balancer.Config
 }
 
 // Apply puts new settings in force without cutting anybody: listen addresses stay as they are,
@@ -45,6 +49,8 @@ func (p *Proxy) Apply(r Reload) error {
 		}
 		for _, c := range p.clusters {
 			c.pools.Reload(r.Config.MaxServerConnections)
+			c.balancer.Configure(r.Balancer)
+			c.readOnly.Configure(r.ReadOnly)
 		}
 		for s := range p.sessions {
 			if s.rs != nil && s.phase >= phaseIdle {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/proxy/wire"
 	"github.com/cstproxy/cstproxy/router"
 )
@@ -21,13 +22,13 @@ type turn struct {
 
 	open     bool // more messages of this turn will come
 	plain    bool // nothing in msgs has to be rewritten
-	copyIn   bool // it contains COPY … FROM STDIN
 	began    byte // transaction status before it
 	failed   bool // the server reported an error
 	reported bool // the server reported a parameter
-	syncHeld bool // a Sync waits until the server says whether COPY begins
+	ready    bool // its ReadyForQuery has come
 	copying  copyState
-	rest     int // bytes of a client message that are still to be passed on
+	synced   bool // a Sync came when COPY had begun, before its data (copy.go)
+	rest     int  // bytes of a client message that are still to be passed on
 	tried    []topology.NodeID
 	verify   []*statement // described by the client, unknown to the server (verify.go)
 	verified int
@@ -35,6 +36,7 @@ type turn struct {
 	refusal  *refusal
 
 	rerunnable bool   // it could be run again elsewhere if nothing of its answer has been forwarded
+	renewable  bool   // it parses a named text and could be run again with the text parsed anew
 	restaled   bool   // its plan was stale once already
 	restale    bool   // its plan was stale: it is run again after ReadyForQuery
 	held       []byte // answer that is kept back while the turn may still be run elsewhere
@@ -46,16 +48,21 @@ type turn struct {
 type op struct {
 	typ      byte
 	off, end int
-	stmt     *statement // P: what it defines; B, D, C: what it names; nil when unknown or unnamed
-	name     string     // P, C: the client's name, for taking the definition back
-	prev     *statement // P, C: what the name meant before
+	unnamed  bool       // it is about the unnamed statement
+	drops    bool       // E: it drops all named statements, dropped
+	stmt     *statement // P: what it defines; B, D: what it names; nil when unknown
+	name     string     // P, C, E: the client's name, for taking the definition back
+	prev     *statement // P, C, E, Q: what the name meant before
+	dropped  map[string]*statement
 }
 
 type copyState uint8
 
 const (
-	noCopy copyState = iota
-	copyTaking
+	noCopy     copyState = iota
+	copyAsked            // by an Execute; whether the server begins is not known yet
+	copyBegun            // the server waits for data
+	copyTaking           // it has got some
 	copyEnded
 	copyFailed
 )
@@ -64,7 +71,8 @@ const (
 type reply struct {
 	kind replyKind
 	op   op
-	stmt *statement // for hidden ones: what was parsed
+	// prepared is what the server parses for it, or closes.
+	prepared *backend.Prepared
 }
 
 type replyKind uint8
@@ -149,7 +157,8 @@ type buffers struct{ free [][]byte }
 const (
 	// maxKept is the largest slice that is kept for reuse.
 	maxKept = 64 << 10
-	// highWater is how much may wait in one direction before the other side is not read.
+	// highWater is how much may wait in one direction before the other side is not read; it is
+	// the reactor's HighWater, above which it owes a Drained.
 	highWater = 256 << 10
 )
 

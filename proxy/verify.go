@@ -21,7 +21,7 @@ func (s *session) described(st *statement, typ byte, msg []byte) {
 		t.shape = sum
 		return
 	}
-	st.Shape = combine(t.shape, sum)
+	st.shape = combine(t.shape, sum)
 }
 
 // combine makes one number of two; never 0, which stands for "not described".
@@ -37,7 +37,7 @@ func (s *session) unverified(srv *backend.Server) []*statement {
 	}
 	for i := range t.ops {
 		o := &t.ops[i]
-		if (o.typ != 'B' && o.typ != 'D') || o.stmt == nil || o.stmt.Shape == 0 || o.stmt == s.unnamed {
+		if (o.typ != 'B' && o.typ != 'D') || o.stmt == nil || o.stmt.shape == 0 || o.unnamed || o.stmt.raw {
 			continue
 		}
 		if has, stale := srv.Statements.Has(o.stmt.Prepared); !has || stale {
@@ -71,7 +71,7 @@ func (r *reader) verifying(typ byte, msg []byte) backend.Disposal {
 		t.shape = maphash.Bytes(s.proxy.seed, msg)
 	case 'T', 'n':
 		st := t.verify[min(t.verified, len(t.verify)-1)]
-		if combine(t.shape, maphash.Bytes(s.proxy.seed, msg)) != st.Shape && t.refusal == nil {
+		if !s.sameShape(st, msg) && t.refusal == nil {
 			t.refusal = planChanged()
 		}
 		t.verified++
@@ -84,6 +84,16 @@ func (r *reader) verifying(typ byte, msg []byte) backend.Disposal {
 	}
 	return backend.Swallow
 }
+
+// sameShape compares what a server says of st with what its client was told. A text that had no
+// columns, such as a FETCH from a cursor that did not exist yet, promised none.
+func (s *session) sameShape(st *statement, rows []byte) bool {
+	params := s.turn.shape
+	return st.shape == combine(params, maphash.Bytes(s.proxy.seed, rows)) ||
+		st.shape == combine(params, maphash.Bytes(s.proxy.seed, noData))
+}
+
+var noData = wire.AppendEmpty(nil, 'n')
 
 // verified goes on with the turn, or fails it as the server itself would have: inside a transaction
 // the server is made to fail it, too.

@@ -60,8 +60,19 @@ func readOnly(c balancer.Config) balancer.Config {
 	return c
 }
 
-// rotation is the balancer's answer to "which nodes take reads now".
-func rotation(cfg *conf.Config) ha.Rotation { return balancer.Rotation(cfg.Balancer) }
+// policy is the balancer's configuration in force, for the agent's answers to "which nodes take
+// reads now".
+type policy struct{ config atomic.Pointer[balancer.Config] }
+
+func newPolicy(c balancer.Config) *policy {
+	p := &policy{}
+	p.config.Store(&c)
+	return p
+}
+
+func (p *policy) rotation(v *topology.View) []topology.NodeID {
+	return balancer.Rotation(*p.config.Load())(v)
+}
 
 // settings is what a reload can replace.
 type settings struct {
@@ -71,7 +82,7 @@ type settings struct {
 
 // settingsOf reads the files that a configuration names, which can fail.
 func settingsOf(cfg *conf.Config) (settings, error) {
-	s := settings{Reload: proxy.Reload{Config: cfg.Proxy}, asking: map[string]asking{}}
+	s := settings{Reload: proxy.Reload{Config: cfg.Proxy, Balancer: cfg.Balancer, ReadOnly: readOnly(cfg.Balancer)}, asking: map[string]asking{}}
 	var err error
 	if s.HBA, err = auth.ParseRules(cfg.HBA); err != nil {
 		return settings{}, err

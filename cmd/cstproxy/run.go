@@ -60,11 +60,12 @@ func newRunCommand() *cobra.Command {
 
 // service is one running cstproxy: the control plane, the data plane, and the admin port.
 type service struct {
-	cfg   *conf.Config // what runs; only run's signal goroutine reads and replaces it
-	log   *zap.Logger
-	agent *ha.Agent
-	data  *dataPlane
-	admin *admin.Server // nil when it is switched off
+	cfg    *conf.Config // what runs; only run's signal goroutine reads and replaces it
+	log    *zap.Logger
+	agent  *ha.Agent
+	policy *policy
+	data   *dataPlane
+	admin  *admin.Server // nil when it is switched off
 }
 
 // newService puts the parts together and opens every listening socket, so that an address that is
@@ -74,9 +75,9 @@ func newService(cfg *conf.Config, log *zap.Logger) (*service, error) {
 	for _, c := range cfg.HA.Clusters {
 		boards[c.Name] = topology.NewBoard(c.Name)
 	}
-	s := &service{cfg: cfg, log: log}
+	s := &service{cfg: cfg, log: log, policy: newPolicy(cfg.Balancer)}
 	var err error
-	if s.agent, err = ha.New(cfg.HA, boards, rotation(cfg), log.Named("ha")); err != nil {
+	if s.agent, err = ha.New(cfg.HA, boards, s.policy.rotation, log.Named("ha")); err != nil {
 		return nil, fmt.Errorf("prepare the agent: %w", err)
 	}
 	if s.data, err = newDataPlane(cfg, boards, s.agent, log.Named("proxy")); err != nil {
@@ -217,6 +218,7 @@ func (s *service) apply(next *conf.Config) error {
 	if err := s.data.apply(next); err != nil {
 		return errors.Join(err, s.agent.Apply(s.cfg.HA))
 	}
+	s.policy.config.Store(&next.Balancer)
 	if s.admin != nil {
 		s.admin.Apply(next.Admin)
 	}

@@ -170,6 +170,7 @@ func (p *pool) release(srv *Server, v Verdict) {
 		srv.phase = serverResetting
 		srv.Params = p.pools.cfg.Params.Empty()
 		srv.Statements.Clear()
+		srv.Statements.SetUnnamed(nil) // any simple Query drops it
 		srv.Link.Resume()
 		srv.Link.Write(resetQuery)
 	default:

@@ -151,6 +151,10 @@ func (s *Server) Abandon(rest []byte) {
 // readIdle takes what a server says while nobody holds it: reports are kept, notices dropped, the
 // answer to a reset awaited. false: the connection is of no more use.
 func (s *Server) readIdle(b []byte) bool {
+	if n := min(s.Frame.Rest, len(b)); n > 0 {
+		s.Frame.Rest -= n // of a message whose beginning the last owner has had
+		b = b[n:]
+	}
 	s.Frame.Part = append(s.Frame.Part, b...)
 	b = s.Frame.Part
 	for {

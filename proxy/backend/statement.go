@@ -11,9 +11,6 @@ type Prepared struct {
 	Name  string // on the servers
 	Text  string
 	Types []byte // raw parameter type part of the Parse message
-	// Shape identifies how a server described the statement (parameters and columns); 0 while no
-	// client has asked.
-	Shape uint64
 	refs  int
 	key   string
 }
@@ -23,6 +20,7 @@ type Registry struct {
 	known map[string]*Prepared
 	bytes int
 	limit int
+	full  int // sweep when bytes has passed this
 	next  uint64
 	buf   []byte
 }
@@ -30,7 +28,7 @@ type Registry struct {
 // NewRegistry returns a registry that forgets unused statements when their texts together exceed
 // limit bytes.
 func NewRegistry(limit int) *Registry {
-	return &Registry{known: map[string]*Prepared{}, limit: limit}
+	return &Registry{known: map[string]*Prepared{}, limit: limit, full: limit}
 }
 
 // Intern finds or makes the statement and counts one more user of it; Drop ends the use. schema
@@ -40,12 +38,12 @@ func (r *Registry) Intern(text, types []byte, schema uint64) *Prepared {
 	r.buf = binary.BigEndian.AppendUint64(r.buf, schema)
 	p, ok := r.known[string(r.buf)]
 	if !ok {
-		if r.bytes > r.limit {
+		if r.bytes > r.full {
 			r.sweep()
 		}
 		r.next++
 		key := string(r.buf)
-		p = &Prepared{Name: "cst_" + strconv.FormatUint(r.next, 36), Text: key[:len(text)], Types: []byte(key[len(text)+1 : len(key)-8]), key: key}
+		p = &Prepared{Name: sharedPrefix + strconv.FormatUint(r.next, 36), Text: key[:len(text)], Types: []byte(key[len(text)+1 : len(key)-8]), key: key}
 		r.known[key] = p
 		r.bytes += len(key)
 	}
@@ -69,6 +67,7 @@ func (r *Registry) sweep() {
 			r.bytes -= len(key)
 		}
 	}
+	r.full = max(r.limit, 2*r.bytes) // what is in use is not looked at again for each new text
 }
 
 // Len is how many statements are known.
@@ -78,8 +77,10 @@ func (r *Registry) Len() int { return len(r.known) }
 type Statements struct {
 	have  map[*Prepared]*held
 	first held // ring: first.next is the newest
-	// Unnamed is the text behind the server's unnamed statement; nil when it has none that is known.
-	Unnamed *Prepared
+	doubt bool // it may have others than those in have
+	// unnamed is the text behind the server's unnamed statement, nil when it has none.
+	unnamed      *Prepared
+	unnamedDoubt bool // it may have another one
 }
 
 type held struct {
@@ -88,12 +89,12 @@ type held struct {
 	stale      bool
 }
 
-// Has says whether the server has the statement, and counts it as used now. stale: it has, but
-// its plan can no longer be used and it must be closed and parsed again.
+// Has says whether the server has the statement, and counts it as used now. stale: its name may be
+// taken on the server by a plan that cannot be used; it must be closed before it is parsed.
 func (s *Statements) Has(p *Prepared) (has, stale bool) {
 	h := s.have[p]
 	if h == nil {
-		return false, false
+		return false, s.doubt
 	}
 	h.unlink()
 	s.link(h)
@@ -141,8 +142,45 @@ func (s *Statements) Oldest(limit int) *Prepared {
 // Len is how many statements the server has.
 func (s *Statements) Len() int { return len(s.have) }
 
-// Clear notes that the server has none (DEALLOCATE ALL, DISCARD ALL).
-func (s *Statements) Clear() { *s = Statements{} }
+// Clear notes that the server has none with a name (DEALLOCATE ALL, DISCARD ALL). The unnamed
+// statement survives both.
+func (s *Statements) Clear() {
+	*s = Statements{unnamed: s.unnamed, unnamedDoubt: s.unnamedDoubt}
+}
+
+// Doubt notes that nobody knows which of its statements the server still has.
+func (s *Statements) Doubt() {
+	s.Clear()
+	s.doubt = true
+}
+
+// SetUnnamed notes what the server's unnamed statement is; nil when it has none.
+func (s *Statements) SetUnnamed(p *Prepared) { s.unnamed, s.unnamedDoubt = p, false }
+
+// DoubtUnnamed notes that nobody knows what the server's unnamed statement is.
+func (s *Statements) DoubtUnnamed() { s.unnamed, s.unnamedDoubt = nil, true }
+
+// UnnamedIs says whether the server's unnamed statement is certainly p, or certainly missing when
+// p is nil.
+func (s *Statements) UnnamedIs(p *Prepared) bool { return !s.unnamedDoubt && s.unnamed == p }
+
+// RemoveName notes that the server does not have the statement of that name, if it is one of those
+// that sessions share.
+func (s *Statements) RemoveName(name string) {
+	for p := range s.have {
+		if p.Name == name {
+			s.Remove(p)
+			return
+		}
+	}
+}
+
+// Shared says whether a name has the form of those under which servers keep shared statements.
+func Shared(name []byte) bool {
+	return len(name) >= len(sharedPrefix) && string(name[:len(sharedPrefix)]) == sharedPrefix
+}
+
+const sharedPrefix = "cst_"
 
 func (s *Statements) link(h *held) {
 	h.prev, h.next = &s.first, s.first.next

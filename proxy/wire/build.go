@@ -114,3 +114,21 @@ func AppendTextRow(dst []byte, column, value string) []byte {
 	dst = append(dst, value...)
 	return end(dst, at)
 }
+
+// ReplaceField copies a complete ErrorResponse or NoticeResponse with another value in one field.
+func ReplaceField(msg []byte, field byte, value []byte) []byte {
+	dst, at := begin(make([]byte, 0, len(msg)+len(value)), msg[0])
+	for body := Body(msg); len(body) > 1 && body[0] != 0; {
+		old, rest, ok := CString(body[1:])
+		if !ok {
+			break
+		}
+		dst = append(dst, body[0])
+		if body[0] == field {
+			old = value
+		}
+		dst = append(append(dst, old...), 0)
+		body = rest
+	}
+	return end(append(dst, 0), at)
+}

@@ -1,0 +1,210 @@
+package proxy
+
+import (
+	"go.uber.org/zap"
+
+	"github.com/cstproxy/cstproxy/proxy/backend"
+	"github.com/cstproxy/cstproxy/proxy/wire"
+	"github.com/cstproxy/cstproxy/router"
+)
+
+// lostState says what a client knows of its open transaction whose server is gone.
+type lostState uint8
+
+const (
+	notLost    lostState = iota
+	lostUnsaid           // nothing yet: its next turn reads 40001
+	lostSaid             // it has read 40001; until the end of the transaction it reads 25P02
+)
+
+// ServerClosed: a server that the session held is gone (backend.Owner).
+func (s *session) ServerClosed(srv *backend.Server, err error) {
+	if s.phase == phaseClosed {
+		return
+	}
+	wasHeld := srv == s.held
+	s.unkeep(srv)
+	if !wasHeld {
+		return
+	}
+	s.log.Info("server connection lost", zap.Uint64("session", s.id), zap.Int("node", int(srv.Key.Node)), zap.Error(err))
+	s.serverLost(srv)
+}
+
+// serverLost goes on without the server that the session held.
+func (s *session) serverLost(srv *backend.Server) {
+	s.held = nil
+	s.disarm()
+	switch {
+	case s.last:
+		s.finish()
+	case s.phase == phaseLogin:
+		if s.turn != nil {
+			s.proxy.turns.put(s.turn)
+			s.turn = nil
+		}
+		s.seekLoginServer()
+	case s.turn == nil:
+		s.lostWhileIdle()
+	case s.phase == phasePreparing || s.phase == phaseVerifying || s.turn.hidden():
+		s.lostBefore()
+	default:
+		s.lostInTurn(srv)
+	}
+}
+
+// lostWhileIdle: the transaction or the pinned state went with the server.
+func (s *session) lostWhileIdle() {
+	if reason, pinned := s.rs.Pinned(); pinned {
+		s.fatal(pinLost(reason))
+		return
+	}
+	if s.status != 'I' {
+		s.lost, s.status = lostUnsaid, 'E'
+	}
+}
+
+// lostBefore: the server went before it got to any of the turn.
+func (s *session) lostBefore() {
+	if reason, pinned := s.rs.Pinned(); pinned {
+		s.fatal(pinLost(reason))
+		return
+	}
+	if s.status != 'I' {
+		s.lost, s.status = lostSaid, 'E'
+		s.refuse(transactionLost())
+		return
+	}
+	s.rerun(s.turn.route)
+}
+
+// lostInTurn tells the client what is known of a turn whose server died, unless it can be run again.
+func (s *session) lostInTurn(srv *backend.Server) {
+	t := s.turn
+	if t.mayGoElsewhere() && t.retryClass() == router.RetrySafe {
+		t.tried = append(t.tried, t.node)
+		s.proxy.stats.rerun("lost")
+		s.rerun(router.Route{Target: router.Standby, Why: "read run again elsewhere"})
+		return
+	}
+	if srv.Frame.Rest > 0 && srv.Frame.Drop == backend.Forward {
+		s.finish() // the client is in the middle of a message: nothing can be said any more
+		return
+	}
+	if reason, pinned := s.rs.Pinned(); pinned {
+		s.fatal(pinLost(reason))
+		return
+	}
+	s.undoReplies()
+	reason := s.lossReason()
+	switch {
+	case t.ready: // all is answered, only the client is not done sending
+		reason = transactionLost()
+		if s.status != 'I' {
+			s.lost, s.status = lostUnsaid, 'E'
+		}
+		s.stray, t.rest = s.stray+t.rest, 0
+		s.turnOver()
+		s.proceed()
+		return
+	case t.began != 'I' && reason.code == "40001":
+		s.lost, s.status = lostSaid, 'E'
+	default:
+		s.status = 'I'
+		s.portal, s.portals = nil, nil
+	}
+	s.phase = phaseIdle
+	s.deny(reason)
+}
+
+// lossReason says what is known of a turn whose server is gone.
+func (s *session) lossReason() *refusal {
+	t := s.turn
+	ends, reads := false, len(t.verdicts) > 0
+	for _, v := range t.verdicts {
+		reads = reads && v.Route.Target == router.Standby && v.Retry == router.RetrySafe
+		for i := range v.Effects {
+			k := v.Effects[i].Kind
+			ends = ends || k == router.EffectCommit || k == router.EffectPrepareTransaction
+		}
+	}
+	switch {
+	case t.began != 'I' && !ends:
+		return transactionLost()
+	case t.began == 'I' && reads:
+		return serverUnreachable()
+	}
+	return outcomeUnknown()
+}
+
+// answerLost speaks for a transaction whose server is gone: the first turn reads why, all others
+// that it is aborted, until one statement ends it. What comes with more statements in the same turn
+// is refused, too: nobody could run those behind the end.
+func (s *session) answerLost() {
+	t := s.turn
+	ends, asks := t.endsLost(), false
+	for i := range t.ops {
+		switch t.ops[i].typ {
+		case 'P', 'B', 'D', 'E', 'Q', 'F':
+			asks = true
+		}
+	}
+	if asks && !ends {
+		r := inLostTransaction()
+		if s.lost == lostUnsaid {
+			r = transactionLost()
+		}
+		s.lost = lostSaid
+		s.refuse(r)
+		return
+	}
+	if ends {
+		s.lost, s.status = notLost, 'I'
+		s.portal, s.portals = nil, nil
+		s.rs.Done(rolledBack, router.TxIdle, router.Succeeded)
+	}
+	b := s.appendRollback(s.proxy.scratch[:0])
+	if t.open {
+		s.link.Write(b)
+		s.phase = phaseSkip
+		return
+	}
+	s.link.Write(wire.AppendReady(b, s.status))
+	s.turnOver()
+}
+
+// endsLost says whether the turn executes one statement, and that one ends the transaction.
+func (t *turn) endsLost() bool {
+	if len(t.executed) != 1 || t.executed[0].Statements != 1 || len(t.executed[0].Effects) != 1 {
+		return false
+	}
+	e := &t.executed[0].Effects[0]
+	return (e.Kind == router.EffectCommit || e.Kind == router.EffectRollback) && e.Modes&router.ModeChain == 0
+}
+
+// appendRollback answers the turn's messages as a server does that rolls back.
+func (s *session) appendRollback(b []byte) []byte {
+	t := s.turn
+	for i := range t.ops {
+		o := &t.ops[i]
+		switch o.typ {
+		case 'P':
+			b = wire.AppendEmpty(b, '1')
+		case 'B':
+			b = wire.AppendEmpty(b, '2')
+		case 'D':
+			if kind, _, _ := wire.ReadTarget(t.body(o)); kind == 'S' {
+				b = append(b, 't', 0, 0, 0, 6, 0, 0)
+			}
+			b = wire.AppendEmpty(b, 'n')
+		case 'C':
+			o.settled()
+			b = wire.AppendEmpty(b, '3')
+		case 'E', 'Q':
+			b = wire.AppendComplete(b, "ROLLBACK")
+		}
+	}
+	return b
+}
+
+var rolledBack = []*router.Verdict{{Statements: 1, Effects: []router.Effect{{Kind: router.EffectRollback}}}}
