@@ -64,7 +64,7 @@ func (p *Proxy) cancel(pid uint32, secret []byte) {
 		return
 	}
 	switch s.phase {
-	case phaseHeld, phaseWaiting:
+	case phaseHeld, phaseParked, phaseWaiting:
 		s.wait.Leave()
 		s.refuse(cancelled())
 	case phaseTurn, phaseCopyIn:

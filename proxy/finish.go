@@ -169,7 +169,6 @@ func (s *session) noteDropped(srv *backend.Server) {
 func (s *session) newUnnamed(p *backend.Prepared) *statement {
 	st := s.proxy.newStatement()
 	st.Prepared = p
-	s.dropUnnamed()
 	s.turn.made = append(s.turn.made, st)
 	return st
 }

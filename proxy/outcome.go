@@ -24,10 +24,10 @@ func (r *reader) serverError(msg []byte) backend.Disposal {
 		s.last = s.last || last
 		return backend.Forward
 	}
-	if t.mayGoElsewhere() && s.runElsewhere(r, code, last) {
+	if r.refreshPlan(body, code) {
 		return backend.Swallow
 	}
-	if r.refreshPlan(body, code) {
+	if t.mayGoElsewhere() && s.runElsewhere(r, code, last) {
 		return backend.Swallow
 	}
 	r.injected()

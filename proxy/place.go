@@ -53,6 +53,9 @@ func (s *session) overrule(r router.Route) router.Route {
 func (s *session) seek() {
 	t := s.turn
 	node, why := s.chooseNode()
+	if why == balancer.NotReplayed && s.park() {
+		return
+	}
 	if node == 0 {
 		s.holdTurn()
 		return
@@ -75,6 +78,19 @@ func (s *session) seek() {
 		s.waitFor(phaseWaiting, s.proxy.cfg.WaitTimeout)
 	}
 }
+
+// park lets a read wait a moment for a standby that has replayed the session's own write, as long as
+// consistency_wait allows it.
+func (s *session) park() bool {
+	if s.mode == ListenStandby || s.proxy.now().Sub(s.waited) >= s.cluster.balancer.Wait() {
+		return false
+	}
+	s.waitFor(phaseParked, parkStep)
+	return true
+}
+
+// parkStep is how often a parked read asks again: the monitor's rounds are 10 ms apart then.
+const parkStep = 5 * time.Millisecond
 
 // chooseNode picks the node; 0 means that there is none now. why replaces the router's reason
 // when the balancer decided otherwise.
@@ -191,6 +207,8 @@ func (s *session) expired() {
 		s.idleExpired()
 	case phaseHeld:
 		s.refuse(s.noNode())
+	case phaseParked:
+		s.seek()
 	case phaseWaiting:
 		s.wait.Leave()
 		s.refuse(waitedTooLong(s.proxy.now().Sub(s.waited).Round(time.Millisecond)))

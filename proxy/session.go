@@ -39,6 +39,7 @@ const (
 	phaseLogin                  // authenticated, waiting for what a server reports (greet.go)
 	phaseIdle                   // between turns, in a transaction or not (gather.go)
 	phaseHeld                   // a turn waits for a node to exist (place.go)
+	phaseParked                 // a read waits for a standby that has its own write (place.go)
 	phaseWaiting                // a turn waits for a server connection (place.go)
 	phasePreparing              // the server gets the session's settings before the turn (send.go)
 	phaseVerifying              // the server describes statements before the turn (verify.go)
