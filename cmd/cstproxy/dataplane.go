@@ -62,7 +62,9 @@ func readOnly(c balancer.Config) balancer.Config {
 
 // policy is the balancer's configuration in force, for the agent's answers to "which nodes take
 // reads now".
-type policy struct{ config atomic.Pointer[balancer.Config] }
+type policy struct {
+	config atomic.Pointer[balancer.Config]
+}
 
 func newPolicy(c balancer.Config) *policy {
 	p := &policy{}
