@@ -12,6 +12,7 @@ func TestABackendTakenOutOverHTTPGetsNoReadsAndComesBack(t *testing.T) {
 	p := w.secondProxy(t, stand.Options{})
 	victim, other := w.cluster.Standbys()[0], w.cluster.Standbys()[1]
 	url := p.URL(appUser, appPassword, appDB)
+	w.warm(t, url)
 	load := func() map[string]int {
 		w.forgetCalls(t)
 		pgbench(url, "-n", "-S", "-M", "prepared", "-c", "4", "-t", "100").run(t)

@@ -84,6 +84,7 @@ func sharedWorld(t *testing.T) *world {
 		}
 		shared = w
 		w.initPgbench(t, 5)
+		w.warm(t, w.through())
 	}
 	return shared
 }
@@ -181,6 +182,22 @@ func (w *world) secondProxy(t *testing.T, o stand.Options) *stand.Proxy {
 	}
 	t.Cleanup(func() { stopProxy(t, p) })
 	return p
+}
+
+// warm waits until reads through the proxy reach a standby: before it has read a database's
+// catalogue it cannot know what a statement does, and sends it to the primary.
+func (w *world) warm(t *testing.T, url string) {
+	t.Helper()
+	conn := connect(t, url)
+	await(t, "a read on a standby", func() bool {
+		var node string
+		err := conn.QueryRow(t.Context(), "SELECT current_setting('pglocal.node') FROM pg_class LIMIT 1").Scan(&node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return node != w.cluster.Primary().Name
+	})
+	_ = conn.Close(t.Context())
 }
 
 func stopProxy(t *testing.T, p *stand.Proxy) {

@@ -13,6 +13,7 @@ func twoStandbys() pglocal.Options { return pglocal.Options{Standbys: 2} }
 func TestAKilledStandbyCostsNoReadAndReturnsByItself(t *testing.T) {
 	w := newWorld(t, setup{servers: twoStandbys()})
 	w.initPgbench(t, 1)
+	w.warm(t, w.through())
 	for i, protocol := range []string{"simple", "extended", "prepared"} {
 		t.Run(protocol, func(t *testing.T) {
 			victim := w.cluster.Standbys()[i%2]
@@ -65,6 +66,7 @@ func TestWritesWaitForAPrimaryThatRestarts(t *testing.T) {
 	w := newWorld(t, setup{servers: twoStandbys()})
 	conn := connect(t, w.through())
 	mustExec(t, conn, "CREATE TABLE held (i int)")
+	w.warm(t, w.through())
 	primary := w.cluster.Primary()
 	if err := primary.Stop(t.Context()); err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 
 func TestADrainedProxyLetsTransactionsFinish(t *testing.T) {
 	w := sharedWorld(t)
-	p, err := w.newProxy(stand.Options{}, "draining")
+	p, err := w.newProxy(stand.Options{Proxy: `drain_timeout = "1h"`}, "draining")
 	if err != nil {
 		t.Fatal(err)
 	}
