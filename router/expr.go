@@ -206,6 +206,8 @@ func (p *parser) constructs(k keyword) bool {
 		return p.prev == kwGroup || p.prev == kwOrder || p.prev == kwPartition
 	case k == kwFirst, k == kwNext:
 		return p.prev == kwFetch
+	case k == kwOperator: // ORDER BY x USING OPERATOR(s.<)
+		return p.prev == kwUsing || p.afterOperand()
 	case k == kwCube, k == kwRollup:
 		return p.frames[p.depth].grouping
 	}

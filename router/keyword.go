@@ -275,6 +275,7 @@ const (
 	kwTies
 	kwTransaction
 	kwTruncate
+	kwUescape
 	kwUncommitted
 	kwUnlisten
 	kwUnlogged
@@ -318,7 +319,7 @@ level listen load local lock materialized merge move names next no notify of ope
 over partition passing plans prepare prepared procedure program range read reassign recursive
 refresh reindex release repeatable replace reset revoke role rollback rollup rows savepoint schema
 scroll search security sequences serializable session set sets share show snapshot start stdin
-stdout temp temporary ties transaction truncate uncommitted unlisten unlogged update vacuum varying
+stdout temp temporary ties transaction truncate uescape uncommitted unlisten unlogged update vacuum varying
 within without work write xml zone`
 )
 

@@ -257,6 +257,7 @@ var localFunctions = []string{ // sorted
 	"pg_get_replication_slots",
 	"pg_listening_channels", "pg_postmaster_start_time", "pg_prepared_statement",
 	"pg_show_all_file_settings", "pg_show_all_settings",
+	"pg_walfile_name", "pg_walfile_name_offset", // a standby refuses them
 	"schema_to_xml", "schema_to_xml_and_xmlschema", "table_to_xml", "table_to_xml_and_xmlschema",
 	"txid_current", "txid_current_if_assigned",
 }

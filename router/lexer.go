@@ -403,7 +403,7 @@ func (l *lexer) escapeCharacter(t token) token {
 		return t
 	}
 	back := l.pos
-	if !l.skipBlanks() || l.at(0)|0x20 != 'u' || l.word().kw != kwUescape {
+	if !l.skipBlanks() || l.at(0)|0x20 != 'u' || l.at(1) == '&' || l.word().kw != kwUescape {
 		l.pos = back
 		return t
 	}
