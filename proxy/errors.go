@@ -100,10 +100,6 @@ func idleInTransaction() *refusal {
 	return &refusal{severity: severityFatal, code: "25P03", message: "terminating connection due to idle-in-transaction timeout"}
 }
 
-func panicked() *refusal {
-	return &refusal{severity: severityFatal, code: "XX000", message: "internal error"}
-}
-
 func waitedTooLong(lasted time.Duration) *refusal {
 	return &refusal{severity: severityError, code: "53300",
 		message: fmt.Sprintf("no server connection became free within %s", lasted),

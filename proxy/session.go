@@ -64,7 +64,6 @@ type session struct {
 	in      []byte // bytes of the client that cannot be used yet
 	scanned int    // how much of them gather has looked at
 	stray   int    // bytes of a message still to be dropped
-	since   time.Time
 	timer   timer
 
 	login    *login // until the greeting
@@ -73,19 +72,20 @@ type session struct {
 	pooling  PoolMode
 	key      cancelKey
 
-	rs      *router.Session
-	rules   router.Match
-	sql     envKey      // how the session's SQL is to be read
-	start   *params.Set // as at start-up; RESET goes back to it
-	want    *params.Set // as the session wants its servers now
-	ticket  topology.Ticket
-	status  byte // transaction status of the last ReadyForQuery
-	lost    lostState
-	dirty   bool // the held server has leftovers that nobody tracks: reset before reuse
-	last    bool // the server said FATAL: the client has read it and its session ends
-	holding bool // in the cluster's list of those who wait for a node
-	alarmed bool // the timer is set
-	paused  bool // the client is not read
+	rs       *router.Session
+	rules    router.Match
+	sql      envKey      // how the session's SQL is to be read
+	greeting *greeting   // what the client was told at start-up
+	start    *params.Set // as at start-up; RESET goes back to it
+	want     *params.Set // as the session wants its servers now
+	ticket   topology.Ticket
+	status   byte // transaction status of the last ReadyForQuery
+	lost     lostState
+	dirty    bool // the held server has leftovers that nobody tracks: reset before reuse
+	last     bool // the server said FATAL: the client has read it and its session ends
+	holding  bool // in the cluster's list of those who wait for a node
+	alarmed  bool // the timer is set
+	paused   bool // the client is not read
 
 	changedSchema bool // in the transaction that is open
 	feeding       bool // run is at work, and goes on by itself
@@ -279,7 +279,9 @@ func (s *session) fatal(r *refusal) {
 	}
 	r.severity = severityFatal
 	s.proxy.stats.refused(r.code)
-	s.link.Write(r.append(nil))
+	if s.held == nil || s.held.Frame.Rest == 0 || s.held.Frame.Drop == backend.Swallow {
+		s.link.Write(r.append(nil)) // not into the middle of a message
+	}
 	s.finish()
 }
 

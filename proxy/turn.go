@@ -185,12 +185,6 @@ func (t *turn) own() {
 	}
 }
 
-// endsSync says whether the current part ends with a Sync.
-func (t *turn) endsSync() bool {
-	n := len(t.ops)
-	return n > 0 && t.ops[n-1].typ == 'S'
-}
-
 // single says whether at most one statement is executed, so that nothing before it can have
 // taken effect when it fails.
 func (t *turn) single() bool {

@@ -12,7 +12,7 @@ const (
 	CodeCancel     = 80877102
 	CodeSSL        = 80877103
 	CodeGSSENC     = 80877104
-	Version30      = 3<<16 | 0
+	Version30      = 3 << 16
 	Version32      = 3<<16 | 2
 	protocolPrefix = "_pq_."
 )
