@@ -47,7 +47,7 @@ func (s *session) copyOver() {
 	t := s.turn
 	s.phase = phaseTurn
 	if t.ready {
-		s.turnDone()
+		s.turnDone(nil)
 		return
 	}
 	if x := t.replies.first(); x != nil && x.kind == replyQuery {

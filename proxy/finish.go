@@ -10,8 +10,9 @@ import (
 )
 
 // turnDone follows a turn's ReadyForQuery: the session takes note of what the turn did to it, and
-// the server goes back unless a transaction or a pin keeps it.
-func (s *session) turnDone() {
+// the server goes back unless a transaction or a pin keeps it. rest are bytes of the server behind
+// ReadyForQuery: they are the session's only if it keeps the server.
+func (s *session) turnDone(rest []byte) {
 	t, srv := s.turn, s.held
 	s.disarm()
 	outcome := router.Succeeded
@@ -32,9 +33,18 @@ func (s *session) turnDone() {
 	}
 	if s.status == 'I' {
 		s.portal, s.portals = nil, nil
+		if _, pinned := s.rs.Pinned(); !pinned && len(rest) > 0 {
+			if !srv.Aside(rest) {
+				srv.Doom()
+			}
+			rest = nil
+		}
 		s.giveBack()
 	}
 	s.turnOver()
+	if len(rest) > 0 && s.phase != phaseClosed {
+		s.FromServer(srv, rest)
+	}
 	s.proceed()
 }
 
@@ -103,11 +113,13 @@ func (s *session) apply(effects []router.Effect, srv *backend.Server) {
 				srv.Params = reg.With(srv.Params, e.Name, v)
 			}
 		case router.EffectReset:
+			s.resetSQL(e.Name)
 			s.want = reg.Reset(s.want, s.start, e.Name)
 			if srv != nil {
 				srv.Params = reg.Without(srv.Params, e.Name)
 			}
 		case router.EffectResetAll, router.EffectDiscardAll:
+			s.sql = s.greeting.sql
 			s.want = s.start
 			if srv != nil {
 				srv.Params = reg.Empty()
@@ -118,6 +130,16 @@ func (s *session) apply(effects []router.Effect, srv *backend.Server) {
 		case router.EffectDDL:
 			s.cluster.catalog.Changed(s.database)
 		}
+	}
+}
+
+// resetSQL follows a RESET of what decides how SQL is read.
+func (s *session) resetSQL(name string) {
+	switch name {
+	case "standard_conforming_strings":
+		s.sql.strings = s.greeting.sql.strings
+	case "client_encoding":
+		s.sql.encoding = s.greeting.sql.encoding
 	}
 }
 

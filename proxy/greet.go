@@ -15,6 +15,9 @@ type greeting struct {
 	key greetingKey
 	// encoded are the ParameterStatus messages but application_name.
 	encoded []byte
+	// values are the same, by name; sql is what they say of how SQL is read.
+	values map[string]string
+	sql    envKey
 }
 
 type greetingKey struct {
@@ -64,7 +67,7 @@ func (s *session) loginGranted(srv *backend.Server) {
 	s.held = srv
 	sql := params.Catchup(s.proxy.scratch[:0], srv.Params, s.want)
 	if len(sql) == 0 {
-		s.loginPrepared()
+		s.loginPrepared(nil)
 		return
 	}
 	s.turn = s.proxy.turns.get()
@@ -85,7 +88,8 @@ func (s *session) loginRefused(err error) {
 }
 
 // loginPrepared: the server has taken the settings; what it reports now is the greeting.
-func (s *session) loginPrepared() {
+// rest are bytes behind that.
+func (s *session) loginPrepared(rest []byte) {
 	srv := s.held
 	srv.Params = s.want
 	s.cluster.accept(s.want, srv.Key.Node)
@@ -94,6 +98,9 @@ func (s *session) loginPrepared() {
 		s.turn = nil
 	}
 	g := s.cluster.remember(s.greetingKey(), srv.Reported)
+	if len(rest) > 0 && !srv.Aside(rest) {
+		srv.Doom()
+	}
 	if s.pooling == SessionPooling {
 		s.keepServer(srv)
 	} else {
@@ -112,6 +119,7 @@ func (s *session) greet(g *greeting) {
 	s.key = s.proxy.register(s, s.login.version)
 	b = wire.AppendKey(b, s.key.pid, []byte(s.key.secret))
 	s.status = 'I'
+	s.greeting, s.sql = g, g.sql
 	b = wire.AppendReady(b, s.status)
 	s.link.Write(b)
 	s.proxy.stats.loggedIn()
@@ -141,7 +149,7 @@ func (c *cluster) remember(key greetingKey, reported map[string]string) *greetin
 	if len(c.greetings) >= maxGreetings {
 		clear(c.greetings)
 	}
-	g := &greeting{key: key}
+	g := &greeting{key: key, values: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(reported)) {
 		value := reported[name]
 		if name == applicationName {
@@ -151,6 +159,8 @@ func (c *cluster) remember(key greetingKey, reported map[string]string) *greetin
 			value = "off"
 		}
 		g.encoded = wire.AppendParameterStatus(g.encoded, name, value)
+		g.values[name] = value
+		g.sql.note(name, value)
 	}
 	c.greetings[key] = g
 	return g

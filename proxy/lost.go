@@ -46,7 +46,7 @@ func (s *session) serverLost(srv *backend.Server) {
 		s.seekLoginServer()
 	case s.turn == nil:
 		s.lostWhileIdle()
-	case s.phase == phasePreparing || s.phase == phaseVerifying || s.turn.hidden():
+	case s.phase == phasePreparing || s.phase == phaseVerifying:
 		s.lostBefore()
 	default:
 		s.lostInTurn(srv)

@@ -300,11 +300,16 @@ func (r *reader) settingsRefused(body []byte) backend.Disposal {
 	return backend.Swallow
 }
 
-// brokeOff: the server said its last word before it got to any of the turn.
+// brokeOff: the server said its last word while it answered us, so it never got to any of the turn.
 func (r *reader) brokeOff() backend.Disposal {
 	s := r.s
 	r.ended = true
 	s.dropServer(r.srv)
+	if s.phase == phaseTurn {
+		s.held = nil
+		s.lostBefore()
+		return backend.Swallow
+	}
 	s.serverLost(r.srv)
 	return backend.Swallow
 }
@@ -322,7 +327,7 @@ func (r *reader) preparing(typ byte, msg []byte) backend.Disposal {
 	r.srv.Params = s.want
 	if s.phase == phaseLogin {
 		r.ended = true
-		s.loginPrepared()
+		s.loginPrepared(r.b[r.next:])
 		return backend.Swallow
 	}
 	s.cluster.accept(s.want, r.srv.Key.Node)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cstproxy/cstproxy/balancer"
@@ -52,6 +53,10 @@ func (s *session) overrule(r router.Route) router.Route {
 // seek asks for a server of the right kind; send, refuse, or a wait follows.
 func (s *session) seek() {
 	t := s.turn
+	if srv := s.keptStandby(); srv != nil {
+		s.send(srv)
+		return
+	}
 	node, why := s.chooseNode()
 	if why == balancer.NotReplayed && s.park() {
 		return
@@ -256,6 +261,20 @@ func (s *session) keptFor(node topology.NodeID) *backend.Server {
 		}
 	}
 	return nil
+}
+
+// keptStandby is the standby connection that session pooling keeps, if it may serve this read: it
+// stays with its node instead of taking turns.
+func (s *session) keptStandby() *backend.Server {
+	srv, t, v := s.kept[router.Standby], s.turn, s.cluster.view
+	if srv == nil || srv.Doomed() || t.route.Target != router.Standby || slices.Contains(t.tried, srv.Key.Node) {
+		return nil
+	}
+	n := v.Node(srv.Key.Node)
+	if n == nil || !n.TakesReads() || !v.Rounds.Satisfied(n.Slot, s.ticket, v.Epoch) {
+		return nil
+	}
+	return srv
 }
 
 // keepServer makes srv one of the connections that session pooling keeps: the first to a primary,

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+
 	"go.uber.org/zap"
 
 	"github.com/cstproxy/cstproxy/proxy/backend"
@@ -40,7 +42,7 @@ func (s *session) FromServer(srv *backend.Server, b []byte) {
 	}
 	r.flush()
 	if r.finished {
-		s.turnDone()
+		s.turnDone(b[r.at:])
 		return
 	}
 	if s.link.Queued() > highWater {
@@ -54,7 +56,7 @@ func (s *session) FromServer(srv *backend.Server, b []byte) {
 // read walks over all messages and parts of messages in b.
 func (r *reader) read() {
 	f := &r.srv.Frame
-	for r.at < len(r.b) && !r.ended {
+	for r.at < len(r.b) && !r.ended && !r.finished {
 		if f.Rest > 0 {
 			n := min(f.Rest, len(r.b)-r.at)
 			f.Rest -= n
@@ -148,7 +150,7 @@ func (r *reader) message(f *backend.Frame) bool {
 // inspect is how much of a message must be there before it can be judged.
 func (r *reader) inspect(typ byte, size int) int {
 	switch typ {
-	case 'E', 'S', 'Z', 'C', 'N', 'A':
+	case 'E', 'S', 'Z', 'C', 'N', 'A', 'G':
 		return min(size, maxInspected)
 	case 't', 'T', 'n':
 		if t := r.s.turn; t != nil && (r.s.phase == phaseVerifying || t.describes()) {
@@ -227,9 +229,13 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 	s, t := r.s, r.s.turn
 	switch typ {
 	case 'S':
-		return s.report(r.srv, wire.Body(msg))
+		instead, drop := s.report(r.srv, wire.Body(msg))
+		if instead != nil {
+			r.insert(instead)
+		}
+		return drop
 	case 'N', 'A':
-		if t != nil && t.hidden() {
+		if s.ours() {
 			return backend.Swallow
 		}
 		return backend.Forward
@@ -276,6 +282,15 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 	}
 	t.decided = true
 	return backend.Forward
+}
+
+// ours says whether the server is answering a question that the client has not asked.
+func (s *session) ours() bool {
+	switch s.phase {
+	case phaseLogin, phasePreparing, phaseVerifying:
+		return true
+	}
+	return s.turn != nil && s.turn.hidden()
 }
 
 // describes says whether the answer to a Describe of a statement comes next.
@@ -374,32 +389,68 @@ func (r *reader) ready(msg []byte) backend.Disposal {
 }
 
 // report takes a ParameterStatus: it is kept for the connection, and the client gets it only if
-// its own statements caused it and nodes cannot differ in it.
-func (s *session) report(srv *backend.Server, body []byte) backend.Disposal {
+// its own statements caused it and nodes cannot differ in it. What it is told after a RESET is the
+// value that it goes back to, its own of start-up, which the next turn brings to its server.
+func (s *session) report(srv *backend.Server, body []byte) ([]byte, backend.Disposal) {
 	srv.Report(body)
+	if s.ours() {
+		return nil, backend.Swallow
+	}
 	name, value, _ := wire.ReadParameterStatus(body)
-	t := s.turn
-	if string(name) == hotStandby || t != nil && t.hidden() || s.phase == phasePreparing || s.phase == phaseVerifying || s.phase == phaseLogin {
-		return backend.Swallow
+	if string(name) == hotStandby {
+		return nil, backend.Swallow
 	}
 	s.noteReported(string(name), string(value))
-	if t != nil {
-		t.reported = true
+	t := s.turn
+	if t == nil {
+		return nil, backend.Forward
 	}
-	return backend.Forward
+	t.reported = true
+	if own, ok := s.greeting.values[string(name)]; ok && t.resets(string(name)) && s.asked(string(name)) && own != string(value) {
+		return wire.AppendParameterStatus(nil, string(name), own), backend.Swallow
+	}
+	return nil, backend.Forward
 }
 
-// noteReported follows the settings that decide how the client's SQL is read.
+// asked says whether the start-up packet set the parameter.
+func (s *session) asked(name string) bool {
+	_, ok := s.start.Get(strings.ToLower(name))
+	return ok
+}
+
+// resets says whether the turn executes a RESET of the parameter.
+func (t *turn) resets(name string) bool {
+	for _, v := range t.executed {
+		for i := range v.Effects {
+			switch e := &v.Effects[i]; e.Kind {
+			case router.EffectResetAll, router.EffectDiscardAll:
+				return true
+			case router.EffectReset:
+				if strings.EqualFold(e.Name, name) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// noteReported follows the settings that decide how the client's SQL is read and routed.
 func (s *session) noteReported(name, value string) {
+	s.sql.note(name, value)
+	if name == applicationName {
+		s.retune(value)
+	}
+}
+
+func (k *envKey) note(name, value string) {
 	switch name {
 	case "standard_conforming_strings":
-		s.sql.strings = router.StandardStrings
+		k.strings = router.StandardStrings
 		if value == "off" {
-			s.sql.strings = router.EscapeStrings
+			k.strings = router.EscapeStrings
 		}
 	case "client_encoding":
-		s.sql.encoding = router.EncodingOf(value)
-	case "application_name":
-		s.retune(value)
+		k.encoding = router.EncodingOf(value)
 	}
 }

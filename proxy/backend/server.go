@@ -224,6 +224,9 @@ func (s *Server) Held(owner Owner) bool { return s.phase == serverHeld && s.owne
 // or changed its role.
 func (s *Server) Doomed() bool { return s.doomed }
 
+// Doom makes the server end as soon as it is given back.
+func (s *Server) Doom() { s.doomed = true }
+
 // BeginCancel keeps the server out of the pool until EndCancel, so that a cancel request that is
 // still on its way cannot hit the next owner's query.
 func (s *Server) BeginCancel() { s.cancels++ }
