@@ -45,7 +45,7 @@ func (p *parser) attributeCheck(last token) {
 	var buf folded
 	name, ok := p.name(last, &buf)
 	if !ok {
-		if p.env.Knowledge != nil && len(p.know.fields) > 0 && last.kind == tokUnicode {
+		if len(p.know.fields) > 0 && last.kind == tokUnicode {
 			p.doubt(whyUnknownFunction)
 		}
 		return

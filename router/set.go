@@ -44,8 +44,12 @@ func (p *parser) setStatement() {
 	case kwXml:
 		p.setPinned(sc, PinSetting)
 	case kwTime:
+		if p.peek.kw != kwZone { // a parameter that is called time
+			p.setParameter(sc)
+			return
+		}
 		p.advance()
-		p.accept(kwZone)
+		p.advance()
 		p.setTimeZone(sc)
 	case kwSchema:
 		p.advance()
@@ -280,6 +284,9 @@ func (p *parser) resetStatement() {
 		if !p.cur.isName() {
 			p.raise(proofWrite, whyUnreadable)
 			return
+		}
+		if p.cur.kind == tokUnicode { // any parameter
+			p.pin(PinUncertain, "")
 		}
 		p.reset(p.parameterName())
 	}
