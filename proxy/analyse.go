@@ -101,7 +101,7 @@ func (t *turn) runs(v *router.Verdict) {
 func (s *session) analyseQuery(o *op, body []byte, partial bool) bool {
 	t := s.turn
 	if partial {
-		s.dirty = true
+		t.soils = true
 		t.runs(tooLong)
 		return true
 	}
@@ -127,7 +127,7 @@ func (s *session) analyseLargeParse(o *op, body []byte) bool {
 	if !ok {
 		return false
 	}
-	s.dirty = true
+	s.turn.soils = true
 	s.turn.runs(largeParse)
 	o.stmt = &statement{Prepared: &backend.Prepared{Name: string(name)}, name: string(name), verdict: largeParse, raw: true}
 	s.define(o)

@@ -164,6 +164,11 @@ func stateRefused(message string) *refusal {
 		message: "a server refused this session's settings: " + message}
 }
 
+func noCredential() *refusal {
+	return &refusal{severity: severityError, code: "28000", message: "cstproxy has no credential for this user on the servers",
+		hint: "Let the user log in with scram-sha-256, or name the password in cstproxy's password_file."}
+}
+
 // refusalFor turns what a pool or a dial said into what the client reads. Anything unforeseen is
 // an internal error: its text may hold what a client must not know.
 func refusalFor(err error) *refusal {
@@ -174,6 +179,8 @@ func refusalFor(err error) *refusal {
 		return r
 	case errors.Is(err, backend.ErrQueueFull):
 		return queueFull()
+	case errors.Is(err, backend.ErrNoCredential):
+		return noCredential()
 	case errors.As(err, &node):
 		return serverUnreachable()
 	}

@@ -154,7 +154,7 @@ func (s *session) rerun(route router.Route) {
 	t.held = t.held[:0]
 	t.route = route
 	t.reported, t.failed = false, false
-	s.held = nil
+	s.held, s.dirty = nil, false
 	s.phase = phaseIdle
 	s.seek()
 }

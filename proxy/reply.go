@@ -406,14 +406,14 @@ func (s *session) report(srv *backend.Server, body []byte) ([]byte, backend.Disp
 		return nil, backend.Forward
 	}
 	t.reported = true
-	if own, ok := s.greeting.values[string(name)]; ok && t.resets(string(name)) && s.asked(string(name)) && own != string(value) {
+	if own, ok := s.greeting.values[string(name)]; ok && t.resets(string(name)) && s.startedWith(string(name)) && own != string(value) {
 		return wire.AppendParameterStatus(nil, string(name), own), backend.Swallow
 	}
 	return nil, backend.Forward
 }
 
-// asked says whether the start-up packet set the parameter.
-func (s *session) asked(name string) bool {
+// startedWith says whether the start-up packet set the parameter.
+func (s *session) startedWith(name string) bool {
 	_, ok := s.start.Get(strings.ToLower(name))
 	return ok
 }

@@ -60,6 +60,7 @@ func (s *session) bringSettings(srv *backend.Server) bool {
 func (s *session) sendPart(srv *backend.Server) {
 	t := s.turn
 	s.phase = phaseTurn
+	s.dirty = s.dirty || t.soils
 	if t.plain {
 		s.sendPlain(srv)
 	} else {

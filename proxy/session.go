@@ -61,6 +61,7 @@ type session struct {
 	phase   phase
 	mode    ListenerMode
 	secured tlsState
+	asks    asks
 	in      []byte // bytes of the client that cannot be used yet
 	scanned int    // how much of them gather has looked at
 	stray   int    // bytes of a message still to be dropped

@@ -31,7 +31,7 @@ func (s *session) stepStartup(b []byte) int {
 	case wire.CodeSSL:
 		s.answerSSL(packet, len(b) > size)
 	case wire.CodeGSSENC:
-		if s.secured == encrypted || size != 8 {
+		if s.secured == encrypted || size != 8 || s.asked(askedGSS) {
 			s.abandon("GSSENCRequest out of place")
 			break
 		}
@@ -47,6 +47,22 @@ func (s *session) stepStartup(b []byte) int {
 	return size
 }
 
+// asks are the questions about encryption that a client has asked; each may be asked once, so that
+// nobody can make the proxy answer without end.
+type asks uint8
+
+const (
+	askedTLS asks = 1 << iota
+	askedGSS
+)
+
+// asked says whether the question was asked before, and notes it.
+func (s *session) asked(q asks) bool {
+	before := s.asks&q != 0
+	s.asks |= q
+	return before
+}
+
 // abandon closes without an answer: whoever sent this does not speak the protocol.
 func (s *session) abandon(why string) {
 	s.log.Debug("connection closed before login", zap.Uint64("session", s.id), zap.String("why", why))
@@ -58,7 +74,7 @@ func (s *session) abandon(why string) {
 func (s *session) answerSSL(packet []byte, more bool) {
 	cfg := s.proxy.clientTLS()
 	switch {
-	case s.secured == encrypted || len(packet) != 8:
+	case s.secured == encrypted || len(packet) != 8 || s.asked(askedTLS):
 		s.abandon("SSLRequest out of place")
 	case cfg == nil:
 		s.link.Write([]byte{'N'})

@@ -143,8 +143,14 @@ type scene struct {
 	out     strings.Builder
 }
 
-// playScene does what the transcript says and returns it with what happened.
-func playScene(t *testing.T, text string, cut func(int) int) string {
+// playScene does what the transcript says and returns it with what happened. Where it matters what
+// is read at once, no piece is larger than the machine waits for.
+func playScene(t *testing.T, text string, way func(int) int) string {
+	most := 64 << 10
+	if strings.Contains(text, "max_turn_bytes") {
+		most = 4000
+	}
+	cut := func(n int) int { return min(way(n), most) }
 	s := &scene{t: t, cut: cut, clients: map[string]*fakeClient{}, paused: map[string]bool{}, closed: map[*fakeLink]bool{}}
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	for _, line := range lines {

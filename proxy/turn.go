@@ -24,6 +24,7 @@ type turn struct {
 	plain    bool // nothing in msgs has to be rewritten
 	began    byte // transaction status before it
 	failed   bool // the server reported an error
+	soils    bool // it leaves its server with something that nobody has looked at
 	reported bool // the server reported a parameter
 	ready    bool // its ReadyForQuery has come
 	copying  copyState

@@ -111,6 +111,10 @@ func (p *pool) dialled(srv *Server, err error) {
 func (p *pool) dialFailed(err error) {
 	now := p.pools.cfg.Now()
 	p.notBefore = now.Add(redialAfter)
+	if errors.Is(err, ErrNoCredential) {
+		p.refuseAll(err) // the node is well, and every other one will ask the same
+		return
+	}
 	var refusal *ServerError
 	if !errors.As(err, &refusal) {
 		p.pools.cfg.Failed(p.key, err)
