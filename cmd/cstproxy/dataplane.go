@@ -93,6 +93,7 @@ func settingsOf(cfg *conf.Config) (settings, error) {
 		return settings{}, err
 	}
 	dial := backend.DefaultDialConfig()
+	dial.ApplicationName = "" // RESET application_name must find what a direct client would
 	dial.Timeout, dial.TLS = cfg.Proxy.ServerConnectTimeout, backend.TLSMode(cfg.Proxy.ServerTLS)
 	dial.CAFile, dial.CertFile, dial.KeyFile = cfg.Proxy.ServerTLSCAFile, cfg.Proxy.ServerTLSCertFile, cfg.Proxy.ServerTLSKeyFile
 	dial.PasswordFile = passwordFile(cfg)
