@@ -12,8 +12,6 @@ type Config struct {
 	CacheEntries int `toml:"cache_entries"`
 	// Learned bounds how many texts are remembered as writes because a standby refused them.
 	Learned int `toml:"learned"`
-	// Rules are checked in order; the first that matches a session or table counts.
-	Rules []Rule `toml:"rule"`
 }
 
 // DefaultConfig is a cache of 4 MiB and 16384 decisions, and 1024 learned writes.
@@ -31,8 +29,7 @@ func (c Config) Validate() error {
 	case c.Learned < 0:
 		return fmt.Errorf("learned %d: want 0 or more", c.Learned)
 	}
-	_, err := CompileRules(c.Rules)
-	return err
+	return nil
 }
 
 // Classifier turns texts into Verdicts. It belongs to one goroutine, the loop's.
