@@ -320,3 +320,18 @@ func TestConfigurationsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestTheDirectionOfACopyIsKnown(t *testing.T) {
+	c := New(Config{})
+	for sql, want := range map[string]CopyFlags{
+		"COPY t FROM STDIN": CopyIn, "COPY t (a) FROM STDIN CSV": CopyIn, "COPY t FROM STDOUT": CopyIn,
+		"COPY t TO STDOUT": CopyOut, "COPY t TO STDIN": CopyOut, "COPY (SELECT 1) TO STDOUT": CopyOut,
+		"COPY (DELETE FROM t RETURNING a) TO STDOUT": CopyOut, "COPY (SELECT a FROM stdin) TO '/x'": 0,
+		"COPY t FROM '/x'": 0, "COPY t TO PROGRAM 'x'": 0, "SELECT 1; COPY t FROM STDIN; COPY u TO STDOUT": CopyIn | CopyOut,
+		"COPY (DELETE FROM t RETURNING a) TO '/x'; SELECT 1": 0, "COPY (DELETE": 0, "COPY": 0, "COPY 'x": 0,
+	} {
+		if v := c.Classify([]byte(sql), offline); v.Copy != want {
+			t.Errorf("%s: %d, want %d", sql, v.Copy, want)
+		}
+	}
+}

@@ -256,16 +256,39 @@ func (p *parser) copyStatement() {
 	} else {
 		understood = p.copyTable()
 	}
-	if !understood {
-		p.copyDirection()
-		p.raise(proofWrite, whyWrite)
-		return
-	}
-	if p.copyDirection() {
+	// STDIN and STDOUT may stand for each other; the direction is in TO and FROM.
+	client := p.peek.kw == kwStdout || p.peek.kw == kwStdin
+	switch {
+	case understood && client && p.cur.kw == kwTo:
+		p.stmt.copy = CopyOut
 		p.proved(whyCopyOut)
-		return
+	case understood && client && p.cur.kw == kwFrom:
+		p.stmt.copy = CopyIn
+		p.raise(proofWrite, whyWrite)
+	default:
+		p.raise(proofWrite, whyWrite)
+		p.stmt.copy = p.copyDirection()
 	}
-	p.raise(proofWrite, whyWrite)
+}
+
+// copyDirection looks ahead for the direction of a COPY whose query was not understood.
+func (p *parser) copyDirection() CopyFlags {
+	look, was, is := p.lex, p.cur, p.peek
+	for was.kind != tokEnd && was.kind != tokSemicolon && is.kind != tokBad {
+		if is.kw == kwStdout || is.kw == kwStdin {
+			switch was.kw {
+			case kwTo:
+				return CopyOut
+			case kwFrom:
+				return CopyIn
+			}
+		}
+		was = is
+		if was.kind != tokEnd && was.kind != tokSemicolon {
+			is = look.next()
+		}
+	}
+	return 0
 }
 
 // copyTable reads the relation of COPY and its columns.
@@ -299,34 +322,4 @@ func (p *parser) copyTable() bool {
 	}
 	p.advance()
 	return true
-}
-
-// copyDirection looks for TO STDOUT or FROM STDIN behind what is copied, and says whether the data
-// goes to the client.
-func (p *parser) copyDirection() bool {
-	depth := 0
-	for ; p.cur.kind != tokEnd && p.cur.kind != tokBad && (p.cur.kind != tokSemicolon || depth > 0); p.advance() {
-		switch p.cur.kind {
-		case tokOpen:
-			depth++
-			continue
-		case tokClose:
-			depth--
-			continue
-		case tokSemicolon:
-			return false
-		}
-		if depth != 0 {
-			continue
-		}
-		switch {
-		case p.cur.kw == kwTo && p.peek.kw == kwStdout:
-			p.stmt.copy |= CopyOut
-			return true
-		case p.cur.kw == kwFrom && (p.peek.kw == kwStdin || p.peek.kw == kwStdout):
-			p.stmt.copy |= CopyIn
-			return false
-		}
-	}
-	return false
 }
