@@ -5,6 +5,10 @@ func (p *parser) call(last token, parts int, sure certainty) {
 	var buf folded
 	name, ok := p.name(last, &buf)
 	if !ok {
+		if last.kind == tokUnicode { // maybe set_config
+			p.raise(proofWrite, whyUnknownFunction)
+			p.effect(Effect{Kind: EffectPin, Name: PinUncertain})
+		}
 		if sure == called {
 			p.doubt(whyUnknownFunction)
 			p.stmt.unknown = true

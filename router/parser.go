@@ -223,8 +223,12 @@ func (p *parser) name(t token, buf *folded) ([]byte, bool) {
 	return fold(p.raw, t, buf)
 }
 
-// string is the token's name for an Effect: folded, or as written when that cannot be done.
+// string is the token's name for an Effect: folded, or as written when that cannot be done. What a
+// name in U& notation means to the session is not worked out: it keeps its server.
 func (p *parser) string(t token) string {
+	if t.kind == tokUnicode {
+		p.pin(PinUncertain, "")
+	}
 	var buf folded
 	if b, ok := p.name(t, &buf); ok {
 		return string(b)

@@ -14,11 +14,12 @@ const (
 func (p *parser) setStatement() {
 	p.advance()
 	sc := scopeSession
-	switch p.cur.kw {
-	case kwLocal:
+	switch {
+	case p.namesParameter():
+	case p.cur.kw == kwLocal:
 		sc = scopeLocal
 		p.advance()
-	case kwSession:
+	case p.cur.kw == kwSession:
 		switch p.peek.kw {
 		case kwCharacteristics:
 			p.sessionCharacteristics()
@@ -27,6 +28,10 @@ func (p *parser) setStatement() {
 		default:
 			p.advance()
 		}
+	}
+	if p.namesParameter() {
+		p.setParameter(sc)
+		return
 	}
 	switch p.cur.kw {
 	case kwTransaction:
@@ -44,12 +49,8 @@ func (p *parser) setStatement() {
 	case kwXml:
 		p.setPinned(sc, PinSetting)
 	case kwTime:
-		if p.peek.kw != kwZone { // a parameter that is called time
-			p.setParameter(sc)
-			return
-		}
 		p.advance()
-		p.advance()
+		p.accept(kwZone)
 		p.setTimeZone(sc)
 	case kwSchema:
 		p.advance()
@@ -60,6 +61,13 @@ func (p *parser) setStatement() {
 	default:
 		p.setParameter(sc)
 	}
+}
+
+// namesParameter says whether the current word is a parameter's name or its beginning, not a key
+// word of SET: applications have parameters like session.user_id.
+func (p *parser) namesParameter() bool {
+	return p.peek.kind == tokDot || p.peek.kw == kwTo ||
+		p.peek.kind == tokOperator && p.peek.end-p.peek.start == 1 && p.raw[p.peek.start] == '='
 }
 
 // sessionCharacteristics reads SET SESSION CHARACTERISTICS AS TRANSACTION, which sets the
@@ -262,7 +270,11 @@ func transactionParameter(name string, value []byte) (Modes, bool) {
 
 func (p *parser) resetStatement() {
 	p.advance()
-	switch p.cur.kw {
+	first := p.cur.kw
+	if p.peek.kind == tokDot {
+		first = kwNone
+	}
+	switch first {
 	case kwAll:
 		p.raise(proofNeutral, whySetting)
 		p.effect(Effect{Kind: EffectResetAll})
@@ -284,9 +296,6 @@ func (p *parser) resetStatement() {
 		if !p.cur.isName() {
 			p.raise(proofWrite, whyUnreadable)
 			return
-		}
-		if p.cur.kind == tokUnicode { // any parameter
-			p.pin(PinUncertain, "")
 		}
 		p.reset(p.parameterName())
 	}

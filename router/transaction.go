@@ -58,9 +58,12 @@ func (p *parser) endTransaction(first keyword) {
 
 func (p *parser) savepoint(kind EffectKind) {
 	p.raise(proofNeutral, whyTxControl)
-	if p.cur.isName() {
+	switch {
+	case p.cur.isName():
 		p.effect(Effect{Kind: kind, Name: p.string(p.cur)})
 		p.advance()
+	case kind != EffectSavepoint: // ROLLBACK TO savepoint: it is its name
+		p.effect(Effect{Kind: kind, Name: "savepoint"})
 	}
 }
 

@@ -39,6 +39,9 @@ func (x *trial) try(text string) (taken bool) {
 		}
 		taken = true
 		x.texts++
+		for _, what := range lacking(v, tree) {
+			x.wrong.add(what, Statement{Text: one, File: x.side.Name})
+		}
 		j := x.side.Truth.JudgeText(tree)
 		if len(j.Reasons) > 0 {
 			x.writes++

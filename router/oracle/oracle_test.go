@@ -93,6 +93,9 @@ func statements(t *testing.T, s Side, corpus []Statement) {
 			refused++
 			continue
 		}
+		for _, what := range lacking(v, st.Tree) {
+			wrong.add(what, st)
+		}
 		j := s.Truth.JudgeText(st.Tree)
 		if v.Route.Target == router.Standby {
 			for _, reason := range j.Reasons {
@@ -113,6 +116,21 @@ func statements(t *testing.T, s Side, corpus []Statement) {
 	if float64(needless.total()) > mostNeedless*float64(reads) {
 		t.Errorf("more than %.0f %% of the true reads go to the primary without need", 100*mostNeedless)
 	}
+}
+
+// lacking is what a verdict does not tell of a text with one statement.
+func lacking(v *router.Verdict, tree *pg_query.ParseResult) []string {
+	if v.Statements != len(tree.Stmts) {
+		return []string{"wrong number of statements"}
+	}
+	if len(tree.Stmts) != 1 {
+		return nil
+	}
+	var out []string
+	for _, what := range Missing(v, tree.Stmts[0].GetStmt()) {
+		out = append(out, "no "+what)
+	}
+	return out
 }
 
 // together judges texts of several statements: the scripts as a whole, and all neighbours in twos
