@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 
+	"github.com/cstproxy/cstproxy/ha/topology"
 	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/proxy/wire"
 	"github.com/cstproxy/cstproxy/router"
@@ -337,9 +338,17 @@ func (r *reader) preparing(typ byte, msg []byte) backend.Disposal {
 
 // stamp notes, before the client reads of its success, which replay position makes what it may
 // have written visible on a standby.
+//
+// A transaction is stamped at its end, too: what its statements wrote becomes visible with COMMIT,
+// which by itself counts as no write. Only what ran on a standby cannot have written; that the
+// primary may just be missing from the View makes no difference.
 func (s *session) stamp() {
 	c := s.cluster
-	if s.held.Key.Node != c.view.Primary {
+	if n := c.view.Node(s.held.Key.Node); n != nil && n.Role == topology.RoleStandby {
+		return
+	}
+	if s.turn.began != 'I' {
+		s.ticket = c.balancer.Stamp(c.view)
 		return
 	}
 	for _, v := range s.turn.executed {
