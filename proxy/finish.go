@@ -27,6 +27,8 @@ func (s *session) turnDone(rest []byte) {
 		s.dirty = true // a function changed a setting behind our back
 	}
 	s.proxy.stats.turn(s, t)
+	reason, _ := s.rs.Pinned()
+	s.notePin(reason)
 	if s.last {
 		s.finish()
 		return

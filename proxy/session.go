@@ -82,11 +82,12 @@ type session struct {
 	ticket   topology.Ticket
 	status   byte // transaction status of the last ReadyForQuery
 	lost     lostState
-	dirty    bool // the held server has leftovers that nobody tracks: reset before reuse
-	last     bool // the server said FATAL: the client has read it and its session ends
-	holding  bool // in the cluster's list of those who wait for a node
-	alarmed  bool // the timer is set
-	paused   bool // the client is not read
+	dirty    bool   // the held server has leftovers that nobody tracks: reset before reuse
+	last     bool   // the server said FATAL: the client has read it and its session ends
+	pin      string // why the server is kept outside transactions
+	holding  bool   // in the cluster's list of those who wait for a node
+	alarmed  bool   // the timer is set
+	paused   bool   // the client is not read
 
 	changedSchema bool // in the transaction that is open
 	feeding       bool // run is at work, and goes on by itself
@@ -299,6 +300,7 @@ func (s *session) finish() {
 func (s *session) end() {
 	left := s.unfinished()
 	s.phase = phaseClosed
+	s.notePin("")
 	s.disarm()
 	s.wait.Leave()
 	s.cluster.forget(s)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,32 @@ type Stats struct {
 	mu       sync.Mutex
 	turns    map[turnKey]*atomic.Uint64
 	refusals map[string]*atomic.Uint64
+	pinned   map[string]int // sessions that keep their server now, by reason
+}
+
+// notePin keeps account of why the session keeps its server. Pins come and go rarely, so the lock
+// is not on the way of ordinary turns.
+func (s *session) notePin(reason string) {
+	if s.pin == reason {
+		return
+	}
+	st := s.proxy.stats
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if s.pin != "" {
+		st.pinned[s.pin]--
+	}
+	if reason != "" {
+		st.pinned[reason]++
+	}
+	s.pin = reason
+}
+
+// Pins counts the sessions that keep their server connection outside transactions, by reason.
+func (st *Stats) Pins() map[string]int {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return maps.Clone(st.pinned)
 }
 
 type turnKey struct {
@@ -31,7 +58,7 @@ type turnKey struct {
 }
 
 func newStats() *Stats {
-	return &Stats{turns: map[turnKey]*atomic.Uint64{}, refusals: map[string]*atomic.Uint64{}}
+	return &Stats{turns: map[turnKey]*atomic.Uint64{}, refusals: map[string]*atomic.Uint64{}, pinned: map[string]int{}}
 }
 
 func (st *Stats) loggedIn()      { st.Logins.Add(1) }

@@ -19,7 +19,7 @@ func (d *dataPlane) stats() any {
 		"logins": st.Logins.Load(), "login_failures": st.LoginFailures.Load(),
 		"cancels": st.Cancels.Load(), "cancels_ignored": st.CancelsLost.Load(),
 		"reruns_lost": st.RerunLost.Load(), "reruns_refused": st.RerunRefused.Load(),
-		"refusals": st.Refusals(), "turns": turnRows(st.Turns()), "pools": poolRows(d.proxy.Pools()),
+		"refusals": st.Refusals(), "pins": st.Pins(), "turns": turnRows(st.Turns()), "pools": poolRows(d.proxy.Pools()),
 	}
 }
 
@@ -70,6 +70,7 @@ func (d *dataPlane) collectors() []prometheus.Collector {
 type proxyCollector struct {
 	proxy           *proxy.Proxy
 	turns, refusals *prometheus.Desc
+	pins            *prometheus.Desc
 	pool, waited    *prometheus.Desc
 	single          []singleMetric
 }
@@ -90,6 +91,7 @@ func newProxyCollector(p *proxy.Proxy) *proxyCollector {
 		proxy:    p,
 		turns:    desc("turns_total", "Turns answered, by node and by what they were taken for.", "cluster", "node", "target"),
 		refusals: desc("refusals_total", "Errors that the proxy itself gave, by SQLSTATE.", "sqlstate"),
+		pins:     desc("pinned_sessions", "Sessions that keep their server connection outside transactions, by reason.", "reason"),
 		pool:     desc("pool_connections", "Server connections by state; waiting counts the turns that wait for one.", append(pool, "state")...),
 		waited:   desc("pool_waited_seconds_total", "Time that turns have waited for a server connection.", pool...),
 	}
@@ -119,6 +121,9 @@ func (c *proxyCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, t := range c.proxy.Stats().Turns() {
 		out <- prometheus.MustNewConstMetric(c.turns, prometheus.CounterValue, float64(t.Count), t.Cluster, strconv.Itoa(int(t.Node)), t.Target)
+	}
+	for reason, n := range c.proxy.Stats().Pins() {
+		out <- prometheus.MustNewConstMetric(c.pins, prometheus.GaugeValue, float64(n), reason)
 	}
 	for code, n := range c.proxy.Stats().Refusals() {
 		out <- prometheus.MustNewConstMetric(c.refusals, prometheus.CounterValue, float64(n), code)
