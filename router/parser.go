@@ -199,7 +199,7 @@ func (p *parser) skipRest() {
 			depth++
 		case tokClose:
 			depth--
-		case tokWord, tokQuoted:
+		case tokWord, tokQuoted, tokUnicode:
 			if p.peek.kind == tokOpen {
 				p.sessionCall(p.cur)
 			}

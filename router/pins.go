@@ -124,6 +124,9 @@ func ties(name []byte) bool {
 
 // sessionCall looks for those functions in a statement that is not otherwise understood.
 func (p *parser) sessionCall(t token) {
+	if t.kind == tokUnicode {
+		p.effect(Effect{Kind: EffectPin, Name: PinUncertain})
+	}
 	var buf folded
 	if name, ok := p.name(t, &buf); ok && len(name) >= len("setseed") {
 		p.words = 0 // the call is not alone in its statement
