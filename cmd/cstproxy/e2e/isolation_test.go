@@ -128,7 +128,7 @@ func TestWhatBelongsToOneSessionStaysWithIt(t *testing.T) {
 		{"prepared statement", "PREPARE mine AS SELECT 8 AS n", "EXECUTE mine", "8", "DEALLOCATE mine"},
 		{"cursor WITH HOLD", "BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT 9 FROM generate_series(1, 100); COMMIT", "FETCH 1 FROM mine", "9", "CLOSE mine"},
 		{"advisory lock", "SELECT pg_advisory_lock(4711)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()", "1", "SELECT pg_advisory_unlock_all()"},
-		{"sequence's last value", "CREATE SEQUENCE IF NOT EXISTS mine_seq; SELECT nextval('mine_seq')", "SELECT currval('mine_seq') > 0", "t", "SELECT 1"},
+		{"sequence's last value in a transaction", "CREATE SEQUENCE IF NOT EXISTS mine_seq; BEGIN; SELECT nextval('mine_seq')", "SELECT currval('mine_seq') > 0", "t", "COMMIT"},
 		{"setting of its own", "SET my.thing = 'x'", "SELECT current_setting('my.thing')", "x", "RESET my.thing"},
 		{"role", "SET ROLE app", "SELECT current_user", "app", "RESET ROLE"},
 	} {
