@@ -164,6 +164,11 @@ func stateRefused(message string) *refusal {
 		message: "a server refused this session's settings: " + message}
 }
 
+func badRoute(value string) *refusal {
+	return &refusal{severity: severityError, code: "22023", message: fmt.Sprintf("invalid value for parameter %q: %q", routeParameter, value),
+		hint: "Available values: auto, primary, standby."}
+}
+
 func noCredential() *refusal {
 	return &refusal{severity: severityError, code: "28000", message: "cstproxy has no credential for this user on the servers",
 		hint: "Let the user log in with scram-sha-256, or name the password in cstproxy's password_file."}

@@ -5,7 +5,6 @@ import (
 
 	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/proxy/params"
-	"github.com/cstproxy/cstproxy/proxy/wire"
 	"github.com/cstproxy/cstproxy/router"
 )
 
@@ -235,51 +234,4 @@ func (s *session) freeOrLinger(st *statement) {
 	case !slices.Contains(s.linger, st):
 		s.linger = append(s.linger, st)
 	}
-}
-
-// answerLocally answers what no server has to be asked: an empty turn of one Sync, and the
-// statements about cstproxy.route.
-func (s *session) answerLocally() bool {
-	t := s.turn
-	if len(t.ops) != 1 || t.open {
-		return false
-	}
-	if t.ops[0].typ == 'S' && s.held == nil {
-		s.link.Write(wire.AppendReady(s.proxy.scratch[:0], s.status))
-		s.turnOver()
-		return true
-	}
-	if t.ops[0].typ != 'Q' || s.status == 'E' {
-		return false
-	}
-	v := t.executed[0]
-	if v.Statements != 1 || len(v.Effects) != 1 {
-		return false
-	}
-	b := s.proxy.scratch[:0]
-	switch e := &v.Effects[0]; e.Kind {
-	case router.EffectRoute:
-		tag := "SET"
-		if e.Value == "" {
-			tag = "RESET"
-		}
-		b = wire.AppendComplete(b, tag)
-	case router.EffectShowRoute:
-		b = wire.AppendTextRow(b, routeParameter, s.rs.RouteChoice().String())
-		b = wire.AppendComplete(b, "SHOW")
-	case router.EffectDeallocate:
-		st := s.stmts[e.Name]
-		if st == nil || st.raw {
-			return false
-		}
-		delete(s.stmts, e.Name)
-		st.Drop()
-		b = wire.AppendComplete(b, "DEALLOCATE")
-	default:
-		return false
-	}
-	s.rs.Done(t.executed, router.TxStatus(s.status), router.Succeeded)
-	s.link.Write(wire.AppendReady(b, s.status))
-	s.turnOver()
-	return true
 }

@@ -339,6 +339,7 @@ func (r *reader) preparing(typ byte, msg []byte) backend.Disposal {
 // stamp notes, before the client reads of its success, which replay position makes what it may
 // have written visible on a standby.
 //
+// A turn that was sent to the primary is always stamped, also a supposed read that a standby refused.
 // A transaction is stamped at its end, too: what its statements wrote becomes visible with COMMIT,
 // which by itself counts as no write. Only what ran on a standby cannot have written; that the
 // primary may just be missing from the View makes no difference.
@@ -347,7 +348,7 @@ func (s *session) stamp() {
 	if n := c.view.Node(s.held.Key.Node); n != nil && n.Role == topology.RoleStandby {
 		return
 	}
-	if s.turn.began != 'I' {
+	if s.turn.began != 'I' || s.turn.route.Target == router.Primary {
 		s.ticket = c.balancer.Stamp(c.view)
 		return
 	}

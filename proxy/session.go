@@ -367,6 +367,19 @@ func (s *session) unfinished() leftover {
 	return leftNothing
 }
 
+// loadedLibrary says whether LOAD has changed the session's server for good.
+func (s *session) loadedLibrary() bool {
+	if s.rs == nil {
+		return false
+	}
+	for _, p := range s.rs.Pins() {
+		if p.Reason == router.PinLibrary {
+			return true
+		}
+	}
+	return false
+}
+
 // letGo gives a server back when the client leaves.
 func (s *session) letGo(srv *backend.Server, left leftover) {
 	if srv != s.held {
@@ -381,7 +394,7 @@ func (s *session) letGo(srv *backend.Server, left leftover) {
 		srv.Abandon(nil)
 	case left == leftAnswer:
 		srv.Abandon(nil)
-	case s.status != 'I' && srv == s.held:
+	case s.status != 'I' && srv == s.held, s.loadedLibrary():
 		srv.Release(backend.Close)
 	default:
 		srv.Release(backend.Reset)

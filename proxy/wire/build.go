@@ -100,15 +100,19 @@ func AppendComplete(dst []byte, tag string) []byte {
 	return end(dst, at)
 }
 
-// AppendTextRow appends RowDescription and DataRow of one text column.
-func AppendTextRow(dst []byte, column, value string) []byte {
+// AppendTextColumn appends a RowDescription of one text column.
+func AppendTextColumn(dst []byte, column string) []byte {
 	dst, at := begin(dst, 'T')
 	dst = append(dst, 0, 1)
 	dst = append(append(dst, column...), 0)
 	// No table, no attribute, type text (25) of variable length, no modifier, text format.
 	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0)
-	dst = end(dst, at)
-	dst, at = begin(dst, 'D')
+	return end(dst, at)
+}
+
+// AppendTextValue appends a DataRow of one column.
+func AppendTextValue(dst []byte, value string) []byte {
+	dst, at := begin(dst, 'D')
 	dst = append(dst, 0, 1)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(value)))
 	dst = append(dst, value...)
