@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -142,6 +143,36 @@ func TestARelationThatAStandbyDoesNotKnowYetIsReadOnThePrimary(t *testing.T) {
 		mustExec(t, maker, fmt.Sprintf("ALTER TABLE fresh%d ADD COLUMN two int DEFAULT 2", i))
 		if err := reader.QueryRow(t.Context(), fmt.Sprintf("SELECT two FROM fresh%d", i), pgx.QueryExecModeExec).Scan(&one); err != nil {
 			t.Errorf("extended protocol: %v", err)
+		}
+	}
+}
+
+// What a read must see is the commit, which may come long after the last statement of the
+// transaction: by then the standbys have replayed that statement.
+func TestAReadAfterASlowTransactionSeesItsCommit(t *testing.T) {
+	w := newWorld(t, setup{servers: pglocal.Options{
+		Standbys: 2, StandbySettings: map[string]string{"recovery_min_apply_delay": "'300ms'"},
+	}})
+	conn := connect(t, w.through())
+	mustExec(t, conn, "CREATE TABLE slow (n int); INSERT INTO slow VALUES (0)")
+	if err := w.cluster.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.warm(t, w.through())
+	for i, end := range []string{"COMMIT", "END", "COMMIT AND CHAIN; ROLLBACK", "PREPARE TRANSACTION 'slow'; COMMIT PREPARED 'slow'"} {
+		mustExec(t, conn, "BEGIN")
+		mustExec(t, conn, fmt.Sprintf("UPDATE slow SET n = %d", i+1))
+		// Long enough for a round at the idle pace, and for the standbys to get past the update.
+		rest(t.Context(), 1500*time.Millisecond)
+		for _, sql := range strings.Split(end, "; ") {
+			mustExec(t, conn, sql)
+		}
+		for range 20 {
+			var n int
+			if err := conn.QueryRow(t.Context(), "SELECT n FROM slow").Scan(&n); err != nil || n != i+1 {
+				t.Errorf("after %s: read %d, %v; want %d", end, n, err, i+1)
+				break
+			}
 		}
 	}
 }
