@@ -407,8 +407,12 @@ func (l *lexer) escapeCharacter(t token) token {
 		l.pos = back
 		return t
 	}
-	if !l.skipBlanks() || l.at(0) != '\'' || l.quoted(l.pos, l.strings).kind == tokBad {
-		return l.token(tokBad, int(t.start)) // a server refuses it; E'!' it takes, but nobody writes that
+	if !l.skipBlanks() {
+		return l.token(tokBad, int(t.start))
+	}
+	c := l.at(0)
+	if c != '\'' && c != '$' && (c|0x20 != 'e' || l.at(1) != '\'') || l.next().kind != tokString {
+		return l.token(tokBad, int(t.start)) // the grammar wants a string here
 	}
 	t.end = int32(l.pos)
 	return t

@@ -26,6 +26,7 @@ type parser struct {
 	ctes   [maxCTEs]cte
 	nctes  int
 
+	lostIn  bool    // a query of the statement was not understood to its end
 	stmt    finding // of the statement that is being read
 	text    finding // of the whole text
 	effects []Effect
@@ -87,7 +88,7 @@ func (p *parser) statementsOf() {
 			p.peek = p.lex.next()
 		}
 		p.prev, p.prev2, p.prevKind, p.words, p.depth, p.nctes = kwNone, kwNone, tokEnd, 1, 0, 0
-		p.stmt = finding{retry: RetrySafe}
+		p.stmt, p.lostIn = finding{retry: RetrySafe}, false
 		if p.trace != nil {
 			p.trace.begin(int(p.cur.start))
 		}
@@ -200,6 +201,9 @@ func (p *parser) skipRest() {
 		case tokClose:
 			depth--
 		case tokWord, tokQuoted, tokUnicode:
+			if p.lostIn && p.cur.kw == kwInto && p.mayBeTemporary(p.peek) {
+				p.pin(PinTemporary, "")
+			}
 			if p.peek.kind == tokOpen {
 				p.sessionCall(p.cur)
 			}
@@ -208,6 +212,15 @@ func (p *parser) skipRest() {
 	if depth != 0 {
 		p.raise(proofWrite, whyUnreadable)
 	}
+}
+
+// mayBeTemporary says whether what begins with the token, behind INTO, may be a temporary table.
+func (p *parser) mayBeTemporary(t token) bool {
+	switch t.kw {
+	case kwTemp, kwTemporary, kwLocal, kwGlobal:
+		return true
+	}
+	return p.isTempSchema(t)
 }
 
 // isName says whether the token can be (a part of) a name.

@@ -93,7 +93,7 @@ func (p *parser) complete() bool {
 // lost gives up on a query.
 func (p *parser) lost() bool {
 	p.raise(proofWrite, whyUnreadable)
-	p.depth = 0
+	p.depth, p.lostIn = 0, true
 	return false
 }
 

@@ -59,6 +59,9 @@ func (j Judgement) Writes() string {
 	return ""
 }
 
+// beginsUnsaid is the reason of a BEGIN that does not say what the transaction will do.
+const beginsUnsaid = "begin without read only"
+
 // Judge judges every statement of a tree by itself, but for BEGIN: JudgeText.
 func (c *Catalogue) Judge(tree *pg_query.ParseResult) []Judgement {
 	var out []Judgement
@@ -79,7 +82,7 @@ func (c *Catalogue) JudgeText(tree *pg_query.ParseResult) Judgement {
 		out.Query = out.Query || j.Query
 		out.Reasons = append(out.Reasons, j.Reasons...)
 		if j.begins && (i+1 == len(js) || !js[i+1].readOnly) {
-			out.Reasons = append(out.Reasons, Reason{Writes, "begin without read only"})
+			out.Reasons = append(out.Reasons, Reason{Writes, beginsUnsaid})
 		}
 	}
 	return out

@@ -40,6 +40,9 @@ func (x *trial) try(text string) (taken bool) {
 		taken = true
 		x.texts++
 		for _, what := range lacking(v, tree) {
+			if strings.HasPrefix(what, "no copy") && strings.Contains(text, "''") {
+				continue // a file without a name, which a server refuses, looks like STDOUT in the tree
+			}
 			x.wrong.add(what, Statement{Text: one, File: x.side.Name})
 		}
 		j := x.side.Truth.JudgeText(tree)
