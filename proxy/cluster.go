@@ -40,6 +40,7 @@ type cluster struct {
 	Cluster
 	proxy       *Proxy
 	view        *topology.View
+	lastPrimary topology.NodeID // also while the View has none
 	classifier  *router.Classifier
 	balancer    *balancer.Balancer
 	readOnly    *balancer.Balancer
@@ -155,15 +156,22 @@ func (c *cluster) viewChanged(v *topology.View) {
 			return backend.Cut
 		case id == v.Primary:
 			return backend.Keep
+		case n.Health == topology.Down && id == c.lastPrimary:
+			// A primary that is only slow to answer probes may still answer its sessions; one that
+			// is dead breaks their connections itself, or the system's timeouts do.
+			return backend.Finish
 		case n.Health == topology.Down:
 			return backend.Cut
 		case n.Role == topology.RolePrimary || n.Health != topology.Healthy && n.Health != topology.Lagging:
 			return backend.Finish
-		case made != 0 && made != v.Epoch && old.Primary == id:
+		case made != 0 && made != v.Epoch && c.lastPrimary == id:
 			return backend.Finish
 		}
 		return backend.Keep
 	})
+	if v.Primary != 0 {
+		c.lastPrimary = v.Primary
+	}
 	c.wakeHeld()
 }
 
