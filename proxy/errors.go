@@ -103,7 +103,7 @@ func idleInTransaction() *refusal {
 func waitedTooLong(lasted time.Duration) *refusal {
 	return &refusal{severity: severityError, code: "53300",
 		message: fmt.Sprintf("no server connection became free within %s", lasted),
-		hint:    "Raise pool_size, or look for long transactions with cstproxy ctl show."}
+		hint:    "Raise pool_size, or look for long transactions; cstproxy ctl stats lists the pools."}
 }
 
 func queueFull() *refusal {
@@ -139,10 +139,6 @@ func outcomeUnknown() *refusal {
 		hint:    "Check the data before you repeat it."}
 }
 
-func answerCut() *refusal {
-	return &refusal{severity: severityFatal, code: "08006", message: "the server was lost in the middle of its answer"}
-}
-
 func transactionLost() *refusal {
 	return &refusal{severity: severityError, code: "40001", message: "the server was lost and the transaction with it",
 		hint: "The transaction was rolled back. Repeat it from its beginning."}
@@ -167,6 +163,15 @@ func stateRefused(message string) *refusal {
 func badRoute(value string) *refusal {
 	return &refusal{severity: severityError, code: "22023", message: fmt.Sprintf("invalid value for parameter %q: %q", routeParameter, value),
 		hint: "Available values: auto, primary, standby."}
+}
+
+// planChanged is PostgreSQL's own error for the case.
+func planChanged() *refusal {
+	return &refusal{severity: severityError, code: "0A000", message: planMessage}
+}
+
+func mayNotLogIn(user string) *refusal {
+	return &refusal{severity: severityFatal, code: "28000", message: fmt.Sprintf("role %q is not permitted to log in", user)}
 }
 
 func noCredential() *refusal {

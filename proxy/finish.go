@@ -128,6 +128,12 @@ func (s *session) apply(effects []router.Effect, srv *backend.Server) {
 			if e.Kind == router.EffectDiscardAll {
 				s.dirty = false
 			}
+		case router.EffectUnpin:
+			// RESET of a parameter that is not tracked: the server has its own default again,
+			// while the session may have started with another value.
+			if srv != nil && e.Name == router.PinSetting && e.Value != "" {
+				srv.Params = reg.Without(srv.Params, e.Value)
+			}
 		case router.EffectDDL:
 			s.cluster.catalog.Changed(s.database)
 		}

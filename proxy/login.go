@@ -147,7 +147,7 @@ func (s *session) saslFinal(body []byte) {
 		return
 	}
 	if !s.login.verifier.CanLogin {
-		s.fatal(&refusal{code: "28000", message: "role \"" + s.user + "\" is not permitted to log in"})
+		s.fatal(mayNotLogIn(s.user))
 		return
 	}
 	s.cluster.credentials.learn(s.user, keys)

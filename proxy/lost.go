@@ -159,9 +159,15 @@ func (s *session) answerLost() {
 		return
 	}
 	if ends {
+		unsaid := s.lost == lostUnsaid
 		s.lost, s.status = notLost, 'I'
 		s.portal, s.portals = nil, nil
 		s.rs.Done(rolledBack, router.TxIdle, router.Succeeded)
+		if unsaid && t.commits() {
+			// The client does not know yet that there is nothing left to commit.
+			s.refuse(transactionLost())
+			return
+		}
 	}
 	b := s.appendRollback(s.proxy.scratch[:0])
 	if t.open {
@@ -180,6 +186,11 @@ func (t *turn) endsLost() bool {
 	}
 	e := &t.executed[0].Effects[0]
 	return (e.Kind == router.EffectCommit || e.Kind == router.EffectRollback) && e.Modes&router.ModeChain == 0
+}
+
+// commits says whether the turn asks for COMMIT.
+func (t *turn) commits() bool {
+	return len(t.executed) == 1 && len(t.executed[0].Effects) == 1 && t.executed[0].Effects[0].Kind == router.EffectCommit
 }
 
 // appendRollback answers the turn's messages as a server does that rolls back.

@@ -124,8 +124,3 @@ var failPlan = wire.AppendQuery(nil, []byte(
 	"DO $cst$ BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = '"+planMessage+"'; END $cst$"))
 
 const planMessage = "cached plan must not change result type"
-
-// planChanged is PostgreSQL's own error for the case.
-func planChanged() *refusal {
-	return &refusal{severity: severityError, code: "0A000", message: planMessage}
-}
