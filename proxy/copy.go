@@ -16,7 +16,7 @@ func (s *session) copyBegins() {
 		t.open = true // an unread text: the Sync that went along with it is ignored
 	}
 	t.copying, t.synced = copyBegun, false
-	s.phase = phaseCopyIn
+	s.phase, s.scanned = phaseCopyIn, 0
 }
 
 // dropSync takes back the reply that was noted last if it is the one to a Sync.

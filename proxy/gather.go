@@ -192,6 +192,7 @@ func (s *session) terminate() {
 // or on the server's, which then gets it.
 func (s *session) skipToSync(b []byte) int {
 	t := s.turn
+	s.scanned = 0
 	if t.rest > 0 {
 		return s.passRest(b)
 	}
@@ -236,6 +237,7 @@ func (s *session) refuse(r *refusal) {
 // When the server has reported one already, the client waits for ReadyForQuery only.
 func (s *session) deny(r *refusal) {
 	t := s.turn
+	s.scanned = 0
 	s.disarm()
 	s.proxy.stats.refused(r.code)
 	if r.severity == severityFatal {

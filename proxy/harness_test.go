@@ -41,6 +41,8 @@ type world struct {
 	reports map[string]string
 	// cut says how many bytes of n arrive together.
 	cut func(n int) int
+	// order chooses whose turn it is, at random; nil: the oldest connection's.
+	order *rand.Rand
 	// model makes what plays the server at the other end of a new connection; nil: nobody.
 	model func(*fakeServer) peer
 }
@@ -198,6 +200,9 @@ func (w *world) settle() {
 
 // move delivers one piece of bytes, or one end; false when nothing is under way.
 func (w *world) move() bool {
+	if w.order != nil {
+		w.order.Shuffle(len(w.links), func(i, j int) { w.links[i], w.links[j] = w.links[j], w.links[i] })
+	}
 	for i := 0; i < len(w.links); i++ {
 		l := w.links[i]
 		switch {

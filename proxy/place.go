@@ -43,11 +43,30 @@ func (s *session) overrule(r router.Route) router.Route {
 		return router.Route{Target: router.Primary, Why: "flush before sync"}
 	case r.Target == router.Standby && s.cluster.catalog.Knowledge(s.database) == nil:
 		return router.Route{Target: router.Primary, Why: "catalogue not read yet"}
+	case r.Target == router.Standby && s.turn.mayPin():
+		return router.Route{Target: router.Primary, Why: "several statements that change the session"}
 	case r.Target == router.Pinned:
 		// The server that it was pinned to is gone, and so is the state.
 		return router.Route{Target: router.Primary, Why: r.Why}
 	}
 	return r
+}
+
+// mayPin says whether the turn could tie the session to its server by failing half-way: then it had
+// better be one that can do anything.
+func (t *turn) mayPin() bool {
+	statements, changes := 0, false
+	for _, v := range t.executed {
+		statements += v.Statements
+		for i := range v.Effects {
+			switch v.Effects[i].Kind {
+			case router.EffectSet, router.EffectReset, router.EffectResetAll, router.EffectDiscard, router.EffectDiscardAll,
+				router.EffectDeallocate, router.EffectDeallocateAll, router.EffectPin, router.EffectUnpin, router.EffectRoute:
+				changes = true
+			}
+		}
+	}
+	return changes && statements > 1
 }
 
 // seek asks for a server of the right kind; send, refuse, or a wait follows.

@@ -141,7 +141,7 @@ func (r *renderer) backend(typ byte) string {
 	case 'A':
 		return fmt.Sprintf("Notification %d %s %s", r.int32(), quote(r.cstring()), quote(r.cstring()))
 	case 'G', 'H':
-		r.take(3)
+		r.rest() // formats
 		return map[byte]string{'G': "CopyIn", 'H': "CopyOut"}[typ]
 	case 'd':
 		return "CopyData " + quote(r.rest())

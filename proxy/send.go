@@ -213,9 +213,11 @@ func (s *session) sendParse(srv *backend.Server, o *op, out, raw []byte) []byte 
 	return wire.AppendParse(out, o.stmt.Name, o.stmt.Text, o.stmt.Types)
 }
 
-// parseEmpty gives the server an empty statement under a client's own name.
+// parseEmpty gives the server an empty statement under a client's own name, whatever was there.
 func (s *session) parseEmpty(out []byte, name string) []byte {
 	s.dirty = true
+	out = wire.AppendTarget(out, 'C', 'S', name)
+	s.turn.replies.push(reply{kind: replyCloseHidden})
 	s.turn.replies.push(reply{kind: replyParseHidden})
 	return wire.AppendParse(out, name, "", noTypes)
 }
