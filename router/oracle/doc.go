@@ -5,4 +5,11 @@
 //
 // Read in this order: parse.go, judge.go, query.go (the walk), names.go and catalogue.go (what
 // names mean), script.go and source.go (PostgreSQL's regression suite as a corpus), mutate.go.
+//
+// The tests download PostgreSQL's source package (25 MB) once into a cache folder, make its regression
+// database on a server of their own, and take about two minutes, the first build of libpg_query
+// another two or three:
+//
+//	go test ./...
+//	go test -run '^$' -fuzz FuzzReadHasNoWrite -fuzztime 60s .
 package oracle
