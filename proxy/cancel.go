@@ -56,32 +56,39 @@ func (p *Proxy) nextPID(s *session) uint32 {
 	return binary.BigEndian.Uint32(b[:])%(1<<22-1) + 1
 }
 
-// cancel acts on a CancelRequest. A wrong key is not answered, like everything about cancelling.
-func (p *Proxy) cancel(pid uint32, secret []byte) {
+// cancel acts on a CancelRequest. A wrong key is not answered, like everything about cancelling. taken
+// follows when the request can no longer hit anything: a client waits for its connection to close
+// before it goes on, so that its next statement is not the one that is cancelled.
+func (p *Proxy) cancel(pid uint32, secret []byte, taken func()) {
 	s := p.keys[cancelKey{pid, string(secret)}]
 	if s == nil || !p.cancels.Allow() {
 		p.stats.cancelIgnored()
+		taken()
 		return
 	}
 	switch s.phase {
+	case phaseTurn, phaseCopyIn:
+		p.cancelThen(s.held, s.cluster, taken)
+		return
 	case phaseHeld, phaseParked, phaseWaiting:
 		s.wait.Leave()
 		s.refuse(cancelled())
-	case phaseTurn, phaseCopyIn:
-		p.cancelQuery(s.held, s.cluster)
 	}
+	taken()
 }
 
 // cancelQuery asks the node to cancel what srv does. The server cannot go back to its pool before
 // the node has taken the request, so that no other session's query is hit.
 func (p *Proxy) cancelQuery(srv *backend.Server, c *cluster) {
-	if srv == nil {
+	p.cancelThen(srv, c, func() {})
+}
+
+func (p *Proxy) cancelThen(srv *backend.Server, c *cluster, taken func()) {
+	if srv == nil || c.view.Node(srv.Key.Node) == nil {
+		taken()
 		return
 	}
 	node := c.view.Node(srv.Key.Node)
-	if node == nil {
-		return
-	}
 	srv.BeginCancel()
 	p.stats.cancelSent()
 	p.strike(node.Node, srv.PID, srv.Secret, func(err error) {
@@ -89,6 +96,7 @@ func (p *Proxy) cancelQuery(srv *backend.Server, c *cluster) {
 			p.log.Info("cancel request failed", zap.Int("node", int(srv.Key.Node)), zap.Error(err))
 		}
 		srv.EndCancel()
+		taken()
 	})
 }
 

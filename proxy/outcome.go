@@ -219,7 +219,7 @@ func (s *session) skipReplies() {
 		return
 	}
 	failed := t.replies.first()
-	if failed.kind == replyParse && failed.op.unnamed && s.unnamed == failed.op.stmt {
+	if failed.kind == replyParse && failed.op.unnamed {
 		failed.op.prev = nil // the server dropped the older one before it looked at the text
 	}
 	s.undoReplies()

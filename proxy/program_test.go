@@ -36,13 +36,13 @@ func (p *program) pick(label string, list ...string) string {
 func (p *program) text() string {
 	return p.pick("text", "select 1", "select 2", "select count(*) from TABLE", "values (1),(2),(3)", "insert into TABLE values (1)",
 		"insert into TABLE values (2)", "insert into TABLE values (0)", "select 1/0", "selec", "select * from nope", "begin", "begin", "commit",
-		"rollback", "savepoint s", "rollback to s", "begin read only", "set timezone to 'Asia/Tokyo'", "set timezone to 'Europe/Rome'",
+		"rollback", "savepoint s", "rollback to s", "set timezone to 'Asia/Tokyo'", "set timezone to 'Europe/Rome'",
 		"set local timezone to 'Asia/Tokyo'", "reset timezone", "show timezone", "set application_name to 'x'", "copy (select 1) to stdout",
 		"deallocate a", "deallocate b", "deallocate all", "discard all", "")
 }
 
 func (p *program) turn() string {
-	switch rapid.IntRange(0, 9).Draw(p.t, "kind") {
+	switch rapid.IntRange(0, 10).Draw(p.t, "kind") {
 	case 0, 1, 2:
 		return fmt.Sprintf("Query %q", p.text())
 	case 3:
@@ -53,6 +53,10 @@ func (p *program) turn() string {
 		return fmt.Sprintf("Query %q", strings.Join(list, "; "))
 	case 4:
 		return fmt.Sprintf("Query %q | ", p.pick("copy", "copy TABLE from stdin", "insert into TABLE values (3); copy TABLE from stdin; select 1")) + p.data()
+	case 5:
+		// What follows the end of a read only transaction in the same turn has to stay where that was.
+		return fmt.Sprintf(`Query "begin read only" | Query %q | %s | Query %q`, p.pick("first", "select count(*) from TABLE", "insert into TABLE values (8)", "select * from nope"),
+			p.pick("second", `Run "values (1),(2),(3)" | Sync`, `Bind "" "a" | Execute "" 0 | Sync`, `Run "set timezone to 'Asia/Tokyo'" | Sync`), p.pick("end", "commit", "rollback"))
 	default:
 		return p.group()
 	}

@@ -196,7 +196,9 @@ func (s *session) sendParse(srv *backend.Server, o *op, out, raw []byte) []byte 
 	case o.prev != nil:
 		// The name is taken: give the server a statement of that name, so that its own error
 		// is what the client gets, and have the connection cleaned afterwards.
-		out = s.parseEmpty(out, o.name)
+		if !o.prev.raw {
+			out = s.parseEmpty(out, o.name)
+		}
 		s.expect(o)
 		return append(out, raw...)
 	case o.stmt.raw:

@@ -37,10 +37,12 @@ func (s *session) stepStartup(b []byte) int {
 		}
 		s.link.Write([]byte{'N'})
 	case wire.CodeCancel:
-		if pid, secret, ok := wire.ReadCancel(packet); ok {
-			s.proxy.cancel(pid, secret)
+		pid, secret, ok := wire.ReadCancel(packet)
+		if !ok {
+			s.finish()
+			break
 		}
-		s.finish()
+		s.proxy.cancel(pid, secret, s.finish)
 	default:
 		s.startUp(packet)
 	}
