@@ -99,7 +99,6 @@ func (s *session) lostInTurn(srv *backend.Server) {
 	reason := s.lossReason()
 	switch {
 	case t.ready: // all is answered, only the client is not done sending
-		reason = transactionLost()
 		if s.status != 'I' {
 			s.lost, s.status = lostUnsaid, 'E'
 		}

@@ -97,7 +97,7 @@ func (r *reader) completePart(f *backend.Frame) bool {
 		if len(f.Part) < wire.HeaderSize {
 			return false
 		}
-		if typ, size, ok, err = wire.Header(f.Part); err != nil {
+		if typ, size, _, err = wire.Header(f.Part); err != nil {
 			r.broken()
 			return false
 		}
@@ -227,6 +227,12 @@ func (r *reader) broken() {
 // turn's state further.
 func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 	s, t := r.s, r.s.turn
+	switch typ {
+	case 'S', 'N', 'A':
+		if t != nil && !s.ours() {
+			r.injected() // their place is in front of what comes at any time
+		}
+	}
 	switch typ {
 	case 'S':
 		instead, drop := s.report(r.srv, wire.Body(msg))

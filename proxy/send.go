@@ -30,6 +30,7 @@ func (s *session) sendOn(srv *backend.Server) {
 		s.verifyFirst(srv)
 		return
 	}
+	s.forgetSequences(srv)
 	s.sendPart(srv)
 }
 
@@ -84,15 +85,14 @@ func (s *session) sendPart(srv *backend.Server) {
 // statement is another than the one that they mean.
 func (s *session) sendPlain(srv *backend.Server) {
 	t := s.turn
+	have, known := srv.Statements.Unnamed(), false
 	for i := range t.ops {
 		o := &t.ops[i]
 		switch {
 		case !o.unnamed:
-		case o.typ == 'P':
-			srv.Statements.SetUnnamed(o.stmt.Prepared)
-		case o.typ == 'C':
-			srv.Statements.SetUnnamed(nil)
-		case o.typ != 'Q' && !srv.Statements.UnnamedIs(o.prepared()):
+		case o.typ == 'P' || o.typ == 'C':
+			known = true // from here on it is as the turn left it
+		case o.typ != 'Q' && !known && !have.Is(o.prepared()):
 			s.sendRewritten(srv)
 			return
 		}
@@ -124,10 +124,7 @@ func (s *session) expect(o *op) {
 	t := s.turn
 	kind := replyBind
 	switch o.typ {
-	case 'Q':
-		kind = replyQuery
-		s.held.Statements.SetUnnamed(nil)
-	case 'F':
+	case 'Q', 'F':
 		kind = replyQuery
 	case 'P':
 		kind = replyParse
@@ -143,7 +140,16 @@ func (s *session) expect(o *op) {
 	default:
 		return // Flush and stray COPY data are not answered
 	}
-	t.replies.push(reply{kind: kind, op: *o})
+	x := reply{kind: kind, op: *o}
+	if o.unnamed {
+		switch o.typ {
+		case 'P':
+			x.was = s.held.Statements.SetUnnamed(o.stmt.Prepared)
+		case 'C', 'Q':
+			x.was = s.held.Statements.SetUnnamed(nil)
+		}
+	}
+	t.replies.push(x)
 }
 
 // sendRewritten writes the part message by message, with the names that servers know.
@@ -190,7 +196,6 @@ func (s *session) sendParse(srv *backend.Server, o *op, out, raw []byte) []byte 
 	t := s.turn
 	switch {
 	case o.unnamed:
-		srv.Statements.SetUnnamed(o.stmt.Prepared)
 		s.expect(o)
 		return append(out, raw...)
 	case o.prev != nil:
@@ -288,16 +293,14 @@ func unknown(name []byte) string {
 // another session parsed.
 func (s *session) ensureUnnamed(srv *backend.Server, o *op, out []byte) []byte {
 	want := o.prepared()
-	if srv.Statements.UnnamedIs(want) {
+	if srv.Statements.Unnamed().Is(want) {
 		return out
 	}
 	if want == nil || o.stmt.raw {
-		srv.Statements.SetUnnamed(nil)
-		s.turn.replies.push(reply{kind: replyCloseHidden})
+		s.turn.replies.push(reply{kind: replyCloseHidden, unnamed: true, was: srv.Statements.SetUnnamed(nil)})
 		return wire.AppendTarget(out, 'C', 'S', "")
 	}
-	srv.Statements.SetUnnamed(want)
-	s.turn.replies.push(reply{kind: replyParseHidden})
+	s.turn.replies.push(reply{kind: replyParseHidden, unnamed: true, was: srv.Statements.SetUnnamed(want)})
 	return wire.AppendParse(out, "", want.Text, want.Types)
 }
 
@@ -323,7 +326,6 @@ func (s *session) sendDescribe(srv *backend.Server, o *op, out, raw []byte) []by
 func (s *session) sendClose(srv *backend.Server, o *op, out, raw []byte) []byte {
 	switch {
 	case o.unnamed:
-		srv.Statements.SetUnnamed(nil)
 	case o.prev != nil && !o.prev.raw, backend.Shared([]byte(o.name)):
 		s.turn.replies.push(reply{kind: replyCloseDone, op: *o})
 		return out

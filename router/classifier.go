@@ -85,6 +85,9 @@ func (c *Classifier) judge(text []byte, env Env) *Verdict {
 	if c.learned.has(text) && f.proof < proofWrite {
 		f.proof, f.why, f.retry = proofWrite, whyLearned, RetryNever
 	}
+	if f.statements == 1 {
+		effects = asSet(text, effects)
+	}
 	return c.verdict(f, effects)
 }
 

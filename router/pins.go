@@ -72,6 +72,8 @@ func tracked(name []byte) string {
 		return "bytea_output"
 	case "jit":
 		return "jit"
+	case "client_min_messages":
+		return "client_min_messages"
 	}
 	return ""
 }

@@ -27,6 +27,7 @@ const (
 	WhyRouteSetting  = "cstproxy.route"
 	WhyRule          = "routing rule"
 	WhyHint          = "hint"
+	WhyVolatile      = whyVolatile
 )
 
 // SessionConfig is what holds for a session from its first moment.
