@@ -11,7 +11,7 @@ VERSION  = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # and the tests of what the allocator or the clock say are meaningless under it.
 TESTFLAGS = -timeout 25m
 
-.PHONY: demo build install deps test unit e2e soak lint fuzz bench-quick clean
+.PHONY: demo build install deps test oracle unit e2e soak lint fuzz bench-quick clean
 
 demo: ## a primary, two standbys, cstproxy on port 9999, until Ctrl-C
 	@scripts/install-deps demo
@@ -29,7 +29,11 @@ deps:
 
 test: deps lint ## everything that decides
 	go test -race $(TESTFLAGS) $$(go list ./... | grep -v /cmd/cstproxy/e2e)
+	cd router/oracle && go test $(TESTFLAGS) ./...
 	go test -count=1 $(TESTFLAGS) ./cmd/cstproxy/e2e
+
+oracle: deps ## the classifier against PostgreSQL's grammar and its regression suite
+	cd router/oracle && go test $(TESTFLAGS) ./... && go test -run '^$$' -fuzz FuzzReadHasNoWrite -fuzztime 30s .
 
 unit: ## without the end-to-end tests
 	go test -race $(TESTFLAGS) $$(go list ./... | grep -v /cmd/cstproxy/e2e)
