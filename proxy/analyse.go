@@ -229,6 +229,9 @@ func (s *session) analyseExecute(o *op, body []byte) bool {
 		v = st.verdict
 	}
 	t.runs(v)
+	if v.Effects != nil {
+		o.verdict = v
+	}
 	if v.Copy&router.CopyIn != 0 {
 		t.copying = copyAsked
 	}

@@ -14,13 +14,7 @@ import (
 func (s *session) turnDone(rest []byte) {
 	t, srv := s.turn, s.held
 	s.disarm()
-	outcome := router.Succeeded
-	if t.failed {
-		outcome = router.Failed
-	}
-	effects := s.rs.Done(t.executed, router.TxStatus(s.status), outcome)
-	s.noteDropped(srv)
-	s.apply(effects, srv)
+	s.noteEffects(srv)
 	s.noteDDL()
 	if t.reported && !t.maySet() {
 		s.dirty = true // a function changed a setting behind our back
@@ -47,6 +41,49 @@ func (s *session) turnDone(rest []byte) {
 		s.FromServer(srv, rest)
 	}
 	s.proceed()
+}
+
+// noteEffects tells the router how the turn ended, and puts what is settled into force. Of a pipeline
+// that failed it is known which statements were executed: those up to the last one that ended or
+// began a transaction, or set a savepoint in it, stay executed; the others were undone.
+func (s *session) noteEffects(srv *backend.Server) {
+	t := s.turn
+	status := router.TxStatus(s.status)
+	if !t.failed {
+		s.apply(s.rs.Done(t.executed, status, router.Succeeded), srv)
+		return
+	}
+	if t.endsItself() {
+		s.apply(s.rs.Done(t.executed, status, router.Failed), srv)
+		return
+	}
+	cut, between := 0, router.TxIdle
+	for i, v := range t.done {
+		if tx := transactionAfter(v); tx != 0 {
+			cut, between = i+1, tx
+		}
+	}
+	if cut > 0 {
+		s.apply(s.rs.Done(t.done[:cut], between, router.Succeeded), srv)
+	}
+	s.apply(s.rs.Done(t.done[cut:], status, router.Failed), srv)
+}
+
+// transactionAfter is the transaction status that the statement's success leaves; 0 when it is none
+// of those that decide it.
+func transactionAfter(v *router.Verdict) router.TxStatus {
+	for i := range v.Effects {
+		switch e := &v.Effects[i]; e.Kind {
+		case router.EffectBegin, router.EffectSavepoint, router.EffectRollbackTo, router.EffectRelease:
+			return router.TxOpen
+		case router.EffectCommit, router.EffectRollback, router.EffectPrepareTransaction, router.EffectDiscardAll:
+			if e.Modes&router.ModeChain != 0 {
+				return router.TxOpen
+			}
+			return router.TxIdle
+		}
+	}
+	return 0
 }
 
 // noteDDL counts schema changes as soon as they are made, and once more when their transaction
@@ -161,34 +198,34 @@ func (t *turn) maySet() bool {
 	return t.failed
 }
 
-// noteDropped follows DEALLOCATE and DISCARD ALL in a simple Query, which is the last message of
-// its turn; those of the extended protocol have been followed in their order (analyse, send).
-func (s *session) noteDropped(srv *backend.Server) {
+// noteDropped follows DEALLOCATE and DISCARD ALL in a simple Query, by the tags of what was executed:
+// there is no rollback for them. Those of the extended protocol have been followed in their order
+// (analyse, send).
+func (s *session) noteDropped(tag []byte) {
 	t := s.turn
-	if len(t.ops) == 0 || t.ops[len(t.ops)-1].typ != 'Q' || len(t.executed) == 0 {
-		return
-	}
-	v := t.executed[len(t.executed)-1]
-	for i := range v.Effects {
-		switch e := &v.Effects[i]; e.Kind {
-		case router.EffectDeallocateAll, router.EffectDiscardAll:
-			if t.failed {
-				srv.Statements.Doubt() // it may have been executed before the error
+	switch string(tag) {
+	case "DEALLOCATE ALL", "DISCARD ALL":
+		s.held.Statements.Clear()
+		for _, st := range s.stmts {
+			st.Drop()
+		}
+		clear(s.stmts)
+	case "DEALLOCATE":
+		v := t.executed[len(t.executed)-1]
+		for t.deallocated < len(v.Effects) {
+			e := &v.Effects[t.deallocated]
+			t.deallocated++
+			if e.Kind != router.EffectDeallocate {
 				continue
 			}
-			srv.Statements.Clear()
-			for _, st := range s.stmts {
-				st.Drop()
-			}
-			clear(s.stmts)
-		case router.EffectDeallocate:
 			if backend.Shared([]byte(e.Name)) {
-				srv.Statements.Doubt()
+				s.held.Statements.Doubt()
 			}
-			if st := s.stmts[e.Name]; st != nil && !t.failed {
+			if st := s.stmts[e.Name]; st != nil {
 				delete(s.stmts, e.Name)
 				st.Drop()
 			}
+			return
 		}
 	}
 }

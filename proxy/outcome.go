@@ -219,10 +219,14 @@ func (s *session) skipReplies() {
 		return
 	}
 	failed := t.replies.first()
-	if failed.kind == replyParse && failed.op.unnamed {
+	parses := failed.op.unnamed && failed.kind == replyParse
+	if parses {
 		failed.op.prev = nil // the server dropped the older one before it looked at the text
 	}
 	s.undoReplies()
+	if parses || failed.unnamed {
+		s.held.Statements.SetUnnamed(nil)
+	}
 	if t.replies.empty() {
 		t.open = true // the Sync is still to come from the client
 		if s.phase == phaseTurn {
@@ -252,22 +256,19 @@ func (s *session) undoReplies() {
 // undoOnServer takes back what was noted of the server when a message was sent that it passes over.
 func (s *session) undoOnServer(x *reply) {
 	have := &s.held.Statements
+	if x.unnamed || x.op.unnamed && (x.op.typ == 'P' || x.op.typ == 'C' || x.op.typ == 'Q') {
+		have.RestoreUnnamed(x.was)
+	}
 	switch x.kind {
 	case replyParse, replyParseHidden:
 		if x.prepared != nil {
 			have.Remove(x.prepared)
-		} else {
-			have.DoubtUnnamed()
 		}
 	case replyCloseHidden:
 		if x.prepared != nil {
 			have.Add(x.prepared)
 			have.Stale(x.prepared) // it may be there
-		} else {
-			have.DoubtUnnamed()
 		}
-	case replyClose, replyQuery:
-		have.DoubtUnnamed()
 	case replyExecute:
 		if x.op.drops {
 			have.Doubt()

@@ -280,6 +280,10 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 		return r.answered(typ)
 	case 'C', 'I', 's':
 		t.decided = true
+		if x := t.replies.first(); typ == 'C' && x != nil && x.kind == replyQuery {
+			tag, _, _ := wire.CString(wire.Body(msg))
+			s.noteDropped(tag)
+		}
 		return r.answered(typ)
 	case 'G':
 		s.copyBegins()
@@ -365,6 +369,9 @@ func (r *reader) answered(typ byte) backend.Disposal {
 	}
 	if x.kind == replyClose || x.kind == replyExecute {
 		x.op.settled()
+		if x.op.verdict != nil {
+			t.done = append(t.done, x.op.verdict)
+		}
 	}
 	t.replies.pop()
 	if t.copying == copyAsked && t.replies.empty() {

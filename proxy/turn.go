@@ -15,26 +15,29 @@ type turn struct {
 	ops      []op
 	verdicts []*router.Verdict // of all texts parsed, described, bound or executed
 	executed []*router.Verdict // of those that are executed
+	done     []*router.Verdict // of Executes that have succeeded, as far as they have effects
 	made     []*statement      // unnamed statements of this turn
 	replies  replies
 	route    router.Route
 	node     topology.NodeID
 
-	open     bool // more messages of this turn will come
-	plain    bool // nothing in msgs has to be rewritten
-	began    byte // transaction status before it
-	failed   bool // the server reported an error
-	soils    bool // it leaves its server with something that nobody has looked at
-	reported bool // the server reported a parameter
-	ready    bool // its ReadyForQuery has come
-	copying  copyState
-	synced   bool // a Sync came when COPY had begun, before its data (copy.go)
-	rest     int  // bytes of a client message that are still to be passed on
-	tried    []topology.NodeID
-	verify   []*statement // described by the client, unknown to the server (verify.go)
-	verified int
-	shape    uint64
-	refusal  *refusal
+	open   bool // more messages of this turn will come
+	plain  bool // nothing in msgs has to be rewritten
+	began  byte // transaction status before it
+	failed bool // the server reported an error
+	// deallocated is how many effects of its Query have been looked at for DEALLOCATE.
+	deallocated int
+	soils       bool // it leaves its server with something that nobody has looked at
+	reported    bool // the server reported a parameter
+	ready       bool // its ReadyForQuery has come
+	copying     copyState
+	synced      bool // a Sync came when COPY had begun, before its data (copy.go)
+	rest        int  // bytes of a client message that are still to be passed on
+	tried       []topology.NodeID
+	verify      []*statement // described by the client, unknown to the server (verify.go)
+	verified    int
+	shape       uint64
+	refusal     *refusal
 
 	rerunnable bool   // it could be run again elsewhere if nothing of its answer has been forwarded
 	renewable  bool   // it parses a named text and could be run again with the text parsed anew
@@ -49,11 +52,12 @@ type turn struct {
 type op struct {
 	typ      byte
 	off, end int
-	unnamed  bool       // it is about the unnamed statement
-	drops    bool       // E: it drops all named statements, dropped
-	stmt     *statement // P: what it defines; B, D: what it names; nil when unknown
-	name     string     // P, C, E: the client's name, for taking the definition back
-	prev     *statement // P, C, E, Q: what the name meant before
+	unnamed  bool            // it is about the unnamed statement
+	drops    bool            // E: it drops all named statements, dropped
+	stmt     *statement      // P: what it defines; B, D: what it names; nil when unknown
+	verdict  *router.Verdict // E: on the text, if that has effects
+	name     string          // P, C, E: the client's name, for taking the definition back
+	prev     *statement      // P, C, E, Q: what the name meant before
 	dropped  map[string]*statement
 }
 
@@ -74,6 +78,8 @@ type reply struct {
 	op   op
 	// prepared is what the server parses for it, or closes.
 	prepared *backend.Prepared
+	unnamed  bool            // a hidden one about the unnamed statement
+	was      backend.Unnamed // what the server's unnamed statement was before
 }
 
 type replyKind uint8
@@ -133,6 +139,7 @@ func (ts *turns) put(t *turn) {
 	clear(t.verdicts)
 	clear(t.executed)
 	clear(t.made)
+	clear(t.done)
 	clear(t.verify)
 	t.replies.reset()
 	owned, held, all := t.owned, t.held, t.replies.all
@@ -147,7 +154,7 @@ func (ts *turns) put(t *turn) {
 		ops, all, verdicts, executed, made = nil, nil, nil, nil, nil
 	}
 	*t = turn{owned: owned[:0], held: held[:0], ops: ops[:0], verdicts: verdicts[:0],
-		executed: executed[:0], made: made[:0], tried: tried[:0], verify: t.verify[:0]}
+		executed: executed[:0], made: made[:0], tried: tried[:0], verify: t.verify[:0], done: t.done[:0]}
 	t.replies.all = all[:0]
 	ts.free = append(ts.free, t)
 }

@@ -78,10 +78,11 @@ type Statements struct {
 	have  map[*Prepared]*held
 	first held // ring: first.next is the newest
 	doubt bool // it may have others than those in have
-	// unnamed is the text behind the server's unnamed statement, nil when it has none.
-	unnamed      *Prepared
-	unnamedDoubt bool // it may have another one
+	unnamed Unnamed
 }
+
+// Unnamed is what is known of a server's unnamed statement: its text, nil when it has none.
+type Unnamed struct{ text *Prepared }
 
 type held struct {
 	prepared   *Prepared
@@ -145,7 +146,7 @@ func (s *Statements) Len() int { return len(s.have) }
 // Clear notes that the server has none with a name (DEALLOCATE ALL, DISCARD ALL). The unnamed
 // statement survives both.
 func (s *Statements) Clear() {
-	*s = Statements{unnamed: s.unnamed, unnamedDoubt: s.unnamedDoubt}
+	*s = Statements{unnamed: s.unnamed}
 }
 
 // Doubt notes that nobody knows which of its statements the server still has.
@@ -154,15 +155,22 @@ func (s *Statements) Doubt() {
 	s.doubt = true
 }
 
-// SetUnnamed notes what the server's unnamed statement is; nil when it has none.
-func (s *Statements) SetUnnamed(p *Prepared) { s.unnamed, s.unnamedDoubt = p, false }
+// SetUnnamed notes what the server's unnamed statement is, nil when it has none, and returns what
+// it was.
+func (s *Statements) SetUnnamed(p *Prepared) (was Unnamed) {
+	was = s.unnamed
+	s.unnamed = Unnamed{p}
+	return was
+}
 
-// DoubtUnnamed notes that nobody knows what the server's unnamed statement is.
-func (s *Statements) DoubtUnnamed() { s.unnamed, s.unnamedDoubt = nil, true }
+// RestoreUnnamed takes a SetUnnamed back.
+func (s *Statements) RestoreUnnamed(was Unnamed) { s.unnamed = was }
 
-// UnnamedIs says whether the server's unnamed statement is certainly p, or certainly missing when
-// p is nil.
-func (s *Statements) UnnamedIs(p *Prepared) bool { return !s.unnamedDoubt && s.unnamed == p }
+// Unnamed is what is known of the server's unnamed statement.
+func (s *Statements) Unnamed() Unnamed { return s.unnamed }
+
+// Is says whether it is p, or missing when p is nil.
+func (u Unnamed) Is(p *Prepared) bool { return u.text == p }
 
 // RemoveName notes that the server does not have the statement of that name, if it is one of those
 // that sessions share.
