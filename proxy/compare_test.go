@@ -53,7 +53,9 @@ func runDirectly(t testing.TB, programs [][]string) [][]string {
 	db := &modelDB{rows: map[string]int{}}
 	out := make([][]string, len(programs))
 	for i, turns := range programs {
-		out[i] = renderMessages(newModelServer(db).take(encodeProgram(t, turns)), true)
+		m := newModelServer(db)
+		m.strict = true
+		out[i] = renderMessages(m.take(encodeProgram(t, turns)), true)
 	}
 	return out
 }
@@ -65,7 +67,7 @@ func runThroughProxy(t testing.TB, programs [][]string, config func(*Config), se
 	db := &modelDB{rows: map[string]int{}}
 	w.model = func(srv *fakeServer) peer {
 		m := newModelServer(db)
-		m.readOnly = srv.node != 1
+		m.readOnly, m.strict = srv.node != 1, true
 		return m
 	}
 	w.reports = map[string]string{"TimeZone": "Etc/UTC"}

@@ -113,7 +113,7 @@ func (s *session) giveBack() {
 	if _, pinned := s.rs.Pinned(); pinned && !(s.dirty && srv.Doomed()) {
 		return
 	}
-	s.held = nil
+	s.held, s.stand = nil, s.stand[:0]
 	if s.pooling == SessionPooling && !srv.Doomed() {
 		s.keepServer(srv)
 		return

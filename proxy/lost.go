@@ -33,7 +33,7 @@ func (s *session) ServerClosed(srv *backend.Server, err error) {
 
 // serverLost goes on without the server that the session held.
 func (s *session) serverLost(srv *backend.Server) {
-	s.held, s.dirty = nil, false
+	s.held, s.dirty, s.stand = nil, false, s.stand[:0]
 	s.disarm()
 	switch {
 	case s.last:

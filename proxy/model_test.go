@@ -18,6 +18,9 @@ type modelDB struct{ rows map[string]int }
 type modelServer struct {
 	db       *modelDB
 	readOnly bool // a standby
+	// strict: nothing is described in a failed transaction. PostgreSQL describes what has no columns;
+	// a proxy cannot parse it there for a server that lacks it.
+	strict bool
 	in       []byte
 	out      []byte
 
@@ -281,7 +284,7 @@ func (m *modelServer) describe(body []byte) *modelError {
 		return &modelError{"34000", "portal \"" + string(name) + "\" does not exist"}
 	}
 	columns := resultColumn(plan.text)
-	if m.block == abortedBlock && columns != "" {
+	if m.block == abortedBlock && (columns != "" || m.strict && kind == 'S') {
 		return errAborted
 	}
 	if kind == 'S' {

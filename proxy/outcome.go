@@ -155,7 +155,7 @@ func (s *session) rerun(route router.Route) {
 	t.held = t.held[:0]
 	t.route = route
 	t.reported, t.failed = false, false
-	s.held, s.dirty = nil, false
+	s.held, s.dirty, s.stand = nil, false, s.stand[:0]
 	s.phase = phaseIdle
 	s.seek()
 }

@@ -62,7 +62,7 @@ func (s *session) sendPart(srv *backend.Server) {
 	t := s.turn
 	s.phase = phaseTurn
 	s.dirty = s.dirty || t.soils
-	if t.plain {
+	if t.plain && (len(s.stand) == 0 || t.failed) {
 		s.sendPlain(srv)
 	} else {
 		s.sendRewritten(srv)
@@ -155,7 +155,7 @@ func (s *session) expect(o *op) {
 // sendRewritten writes the part message by message, with the names that servers know.
 func (s *session) sendRewritten(srv *backend.Server) {
 	t := s.turn
-	out := s.proxy.message[:0]
+	out := s.closeEmpty(s.proxy.message[:0])
 	for i := range t.ops {
 		o := &t.ops[i]
 		raw := t.msgs[o.off:o.end]
@@ -226,7 +226,21 @@ func (s *session) parseEmpty(out []byte, name string) []byte {
 	out = wire.AppendTarget(out, 'C', 'S', name)
 	s.turn.replies.push(reply{kind: replyCloseHidden})
 	s.turn.replies.push(reply{kind: replyParseHidden})
+	s.stand = append(s.stand, name)
 	return wire.AppendParse(out, name, "", noTypes)
+}
+
+// closeEmpty closes what earlier turns gave the server that way, lest the client finds it.
+func (s *session) closeEmpty(out []byte) []byte {
+	if s.turn.failed {
+		return out // the server passes over everything but the Sync
+	}
+	for _, name := range s.stand {
+		out = wire.AppendTarget(out, 'C', 'S', name)
+		s.turn.replies.push(reply{kind: replyCloseHidden})
+	}
+	s.stand = s.stand[:0]
+	return out
 }
 
 var noTypes = []byte{0, 0}

@@ -97,6 +97,7 @@ type session struct {
 
 	stmts   map[string]*statement
 	unnamed *statement
+	stand   []string              // empty statements that the held server has under the client's names
 	linger  []*statement          // unnamed ones of earlier turns that portals still run
 	portal  *statement            // behind the unnamed portal
 	portals map[string]*statement // behind named ones, until the transaction ends

@@ -75,9 +75,9 @@ func (r *Registry) Len() int { return len(r.known) }
 
 // Statements is what one server has prepared, least recently used last.
 type Statements struct {
-	have  map[*Prepared]*held
-	first held // ring: first.next is the newest
-	doubt bool // it may have others than those in have
+	have    map[*Prepared]*held
+	first   held // ring: first.next is the newest
+	doubt   bool // it may have others than those in have
 	unnamed Unnamed
 }
 
