@@ -43,6 +43,8 @@ type world struct {
 	cut func(n int) int
 	// order chooses whose turn it is, at random; nil: the oldest connection's.
 	order *rand.Rand
+	// killing is called before each event.
+	killing func()
 	// model makes what plays the server at the other end of a new connection; nil: nobody.
 	model func(*fakeServer) peer
 }
@@ -185,6 +187,9 @@ func (w *world) settle() {
 	for steps := 0; ; steps++ {
 		if steps > 50_000_000 {
 			w.t.Fatal("it never comes to rest")
+		}
+		if w.killing != nil {
+			w.killing()
 		}
 		if len(w.posts) > 0 {
 			fn := w.posts[0]

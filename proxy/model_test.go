@@ -21,8 +21,8 @@ type modelServer struct {
 	// strict: nothing is described in a failed transaction. PostgreSQL describes what has no columns;
 	// a proxy cannot parse it there for a server that lacks it.
 	strict bool
-	in       []byte
-	out      []byte
+	in     []byte
+	out    []byte
 
 	named         map[string]*modelPlan
 	unnamed       *modelPlan
