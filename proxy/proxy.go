@@ -117,7 +117,7 @@ func newProxy(cfg Config, parts Parts, log *zap.Logger) *Proxy {
 	p := &Proxy{cfg: cfg, log: log, hba: parts.HBA, routing: parts.Routing, params: params.NewRegistry(),
 		statements: backend.NewRegistry(statementMemory), sessions: map[*session]struct{}{},
 		keys: map[cancelKey]*session{}, cancels: rate.NewLimiter(cancelsPerSecond, cancelsPerSecond),
-		stats: newStats(), seed: maphash.MakeSeed(), drained: make(chan struct{})}
+		scratch: make([]byte, 0, 4096), message: make([]byte, 0, 4096), stats: newStats(), seed: maphash.MakeSeed(), drained: make(chan struct{})}
 	p.dialer.Store(parts.Dialer)
 	p.connect, p.strike = p.dial, p.sendCancel
 	for _, part := range parts.Clusters {

@@ -352,7 +352,7 @@ func (s *session) unfinished() leftover {
 		}
 	case phaseTurn:
 		switch {
-		case t.open || t.rest > 0:
+		case t.rest > 0 || !t.replies.endReady():
 			return leftUnfinished
 		case t.route.Target == router.Standby:
 			return leftRead

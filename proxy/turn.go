@@ -114,6 +114,15 @@ func (r *replies) first() *reply {
 	return &r.all[r.head]
 }
 func (r *replies) pop() { r.head++ }
+
+// endReady says whether what is owed ends with a ReadyForQuery.
+func (r *replies) endReady() bool {
+	if r.empty() {
+		return false
+	}
+	kind := r.all[len(r.all)-1].kind
+	return kind == replySync || kind == replyQuery
+}
 func (r *replies) reset() {
 	clear(r.all)
 	r.all, r.head = r.all[:0], 0

@@ -171,7 +171,7 @@ func (p *pool) release(srv *Server, v Verdict) {
 	case v == Close || srv.doomed || srv.Frame.Rest > 0:
 		p.end(srv)
 	case v == Reset:
-		srv.phase = serverResetting
+		srv.phase, srv.used = serverResetting, p.pools.cfg.Now()
 		srv.Params = p.pools.cfg.Params.Empty()
 		srv.Statements.Clear()
 		srv.Statements.SetUnnamed(nil) // any simple Query drops it
@@ -181,6 +181,10 @@ func (p *pool) release(srv *Server, v Verdict) {
 		p.ready(srv)
 	}
 }
+
+// resetTimeout is how long DISCARD ALL may take before the connection is given up: it takes locks
+// only on temporary tables of its own.
+const resetTimeout = 30 * time.Second
 
 var resetQuery = wire.AppendQuery(nil, []byte("DISCARD ALL"))
 var terminate = wire.AppendEmpty(nil, 'X')
@@ -242,6 +246,11 @@ func (p *pool) sweep(now time.Time) {
 		surplus := len(p.idle) > p.limits.MinIdle
 		old := !srv.expires.IsZero() && now.After(srv.expires)
 		if old || surplus && p.limits.IdleTimeout > 0 && now.Sub(srv.used) > p.limits.IdleTimeout {
+			p.end(srv)
+		}
+	}
+	for _, srv := range append([]*Server(nil), p.servers...) {
+		if srv.phase == serverResetting && now.Sub(srv.used) > resetTimeout {
 			p.end(srv)
 		}
 	}
