@@ -14,7 +14,7 @@ import (
 // Whatever a client sends, it reads through the proxy what it would read directly: however its
 // bytes are cut, whatever others do meanwhile, with few servers and hardly any room for statements.
 func TestAClientReadsThroughTheProxyWhatItWouldReadDirectly(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	checkOften(t, func(rt *rapid.T) {
 		clients := rapid.IntRange(1, 3).Draw(rt, "clients")
 		programs := make([][]string, clients)
 		for i := range programs {
@@ -34,6 +34,15 @@ func TestAClientReadsThroughTheProxyWhatItWouldReadDirectly(t *testing.T) {
 			}
 		}
 	})
+}
+
+// checkOften checks a property a thousand times; a hundred are too few for what is drawn here.
+func checkOften(t *testing.T, property func(*rapid.T)) {
+	for i := range 10 {
+		if !t.Run(fmt.Sprintf("part %d", i+1), rapid.MakeCheck(property)) {
+			return
+		}
+	}
 }
 
 func encodeProgram(t testing.TB, turns []string) []byte {

@@ -13,7 +13,7 @@ import (
 // Servers die at any moment, with or without a last word. Whoever is told that a row was inserted
 // finds it, once; whoever is told that nobody knows may find it or not, but never twice. Each turn is answered with one ReadyForQuery.
 func TestNoWriteIsLostOrRunTwiceWhenServersDie(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
+	checkOften(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		often := rapid.IntRange(5, 200).Draw(rt, "often")
 		w := newWorld(t, func(c *Config) { c.PoolSize, c.MaxPrepared = 2, 2 })
