@@ -36,7 +36,8 @@ func isLocal(name string) bool { return local[name] || strings.HasPrefix(name, "
 var parameters = set(`
 	application_name client_encoding datestyle timezone intervalstyle search_path extra_float_digits
 	statement_timeout lock_timeout idle_in_transaction_session_timeout default_transaction_isolation
-	default_transaction_read_only default_transaction_deferrable standard_conforming_strings bytea_output jit`)
+	default_transaction_read_only default_transaction_deferrable standard_conforming_strings bytea_output jit
+	client_min_messages`)
 
 func tracked(parameter string) bool { return parameters[parameter] }
 
