@@ -25,6 +25,9 @@ func TestAClientReadsThroughTheProxyWhatItWouldReadDirectly(t *testing.T) {
 			c.PoolSize = rapid.IntRange(1, 3).Draw(rt, "pool")
 			c.MaxPrepared = rapid.IntRange(1, 3).Draw(rt, "prepared")
 			c.MaxTurnBytes = 4096
+			if rapid.Bool().Draw(rt, "session pooling") {
+				c.PoolMode, c.PoolSize = SessionPooling, clients
+			}
 		}
 		want := runDirectly(t, programs)
 		got := runThroughProxy(t, programs, config, seed)

@@ -71,6 +71,7 @@ func (s *session) loginGranted(srv *backend.Server) {
 		return
 	}
 	s.turn = s.proxy.turns.get()
+	srv.Statements.SetUnnamed(nil)
 	srv.Link.Write(wire.AppendQuery(nil, sql))
 }
 

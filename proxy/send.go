@@ -44,7 +44,8 @@ func (s *session) bringSettings(srv *backend.Server) bool {
 	}
 	msg := wire.AppendQuery(s.proxy.message[:0], sql)
 	s.proxy.message, s.proxy.scratch = msg[:0], sql[:0]
-	t.own() // it is sent again elsewhere if the server ends before it gets there
+	srv.Statements.SetUnnamed(nil) // any simple Query drops it
+	t.own()                        // it is sent again elsewhere if the server ends before it gets there
 	if !s.cluster.isAccepted(s.want, t.node) || len(s.unverified(srv)) > 0 {
 		s.phase = phasePreparing
 		srv.Link.Write(msg)

@@ -108,6 +108,7 @@ func (s *session) verified(r *reader, msg []byte) {
 		r.srv.Statements.Stale(st.Prepared)
 	}
 	if status == 'T' {
+		r.srv.Statements.SetUnnamed(nil)
 		r.srv.Link.Write(failPlan)
 		return
 	}
