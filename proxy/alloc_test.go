@@ -102,3 +102,22 @@ func (b *bench) answer(t testing.TB, answer []byte) {
 		t.Fatalf("the turn is not over: phase %d", b.session.phase)
 	}
 }
+
+func BenchmarkTurn(b *testing.B) {
+	for _, test := range []struct{ name, turn, answer string }{
+		{"simple", `Query "select 1"`, `Result "1" | Ready I`},
+		{"extended", `Run "select 1" | Sync`, `ParseComplete | BindComplete | Columns "a" | Row "1" | Complete "SELECT 1" | Ready I`},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			w := newBench(b)
+			turn, answer := encode(b, test.turn, false), encode(b, test.answer, true)
+			for range 10 {
+				w.prepareAll(b, turn, answer)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				w.play(b, turn, answer)
+			}
+		})
+	}
+}

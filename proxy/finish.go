@@ -113,8 +113,9 @@ func (s *session) giveBack() {
 	if _, pinned := s.rs.Pinned(); pinned && !(s.dirty && srv.Doomed()) {
 		return
 	}
+	clean := len(s.stand) == 0
 	s.held, s.stand = nil, s.stand[:0]
-	if s.pooling == SessionPooling && !srv.Doomed() {
+	if s.pooling == SessionPooling && !srv.Doomed() && clean {
 		s.keepServer(srv)
 		return
 	}

@@ -30,7 +30,7 @@ func TestNonsenseBeforeLoginLeavesNothingBehind(t *testing.T) {
 	if testing.Short() {
 		connections /= 20
 	}
-	p := startProxy(t)
+	p := startProxy(t, topology.NewBoard("main"), auth.DefaultRules())
 	address := p.Addresses()[0].String()
 	throw := func(n int, seed uint64) {
 		var throwers sync.WaitGroup
@@ -65,11 +65,12 @@ func TestNonsenseBeforeLoginLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// startProxy runs a Proxy on a free port, with a cluster that has no nodes.
-func startProxy(t *testing.T) *Proxy {
+// startProxy runs a Proxy on a free port.
+func startProxy(t *testing.T, board *topology.Board, access []auth.Rule) *Proxy {
 	cfg := DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
-	hba, err := auth.ParseRules(auth.DefaultRules())
+	cfg.PoolSize, cfg.MaxPrepared, cfg.MaxTurnBytes = 2, 2, 4096
+	hba, err := auth.ParseRules(access)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +78,13 @@ func startProxy(t *testing.T) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dialer, err := backend.NewDialer(backend.DefaultDialConfig())
+	dial := backend.DefaultDialConfig()
+	dial.ApplicationName = "" // as if nobody stood between
+	dialer, err := backend.NewDialer(dial)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(cfg, Parts{HBA: hba, Routing: rules, Dialer: dialer, Clusters: []Cluster{{Name: "main", Board: topology.NewBoard("main"),
+	p, err := New(cfg, Parts{HBA: hba, Routing: rules, Dialer: dialer, Clusters: []Cluster{{Name: "main", Board: board,
 		Catalog: &fakeCatalog{}, Balancer: balancer.New(balancer.DefaultConfig()), ReadOnly: balancer.New(balancer.DefaultConfig()),
 		Failed: func(topology.NodeID) {}}}}, zap.NewNop())
 	if err != nil {

@@ -87,8 +87,8 @@ func (s *session) lostInTurn(srv *backend.Server) {
 		s.rerun(router.Route{Target: router.Standby, Why: "read run again elsewhere"})
 		return
 	}
-	if srv.Frame.Rest > 0 && srv.Frame.Drop == backend.Forward {
-		s.finish() // the client is in the middle of a message: nothing can be said any more
+	if s.inMessage(srv) {
+		s.finish() // nothing can be said any more
 		return
 	}
 	if reason, pinned := s.rs.Pinned(); pinned {

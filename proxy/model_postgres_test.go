@@ -13,6 +13,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/cstproxy/cstproxy/ha/pglocal"
+	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/proxy/auth"
 	"github.com/cstproxy/cstproxy/proxy/wire"
 )
 
@@ -30,6 +32,27 @@ func TestTheModelAnswersAsPostgreSQLDoes(t *testing.T) {
 		got := normalize(renderMessages(model.take(encodeProgram(t, turns[1:])), true))
 		if got != want {
 			rt.Fatalf("a client sends\n  %s\n%s\nPostgreSQL:\n%s", strings.Join(turns, "\n  "), firstDifference(want, got), want)
+		}
+	})
+}
+
+// The same with everything real: sockets, the event loop, a pool of two connections, PostgreSQL.
+func TestARealClientReadsThroughTheProxyWhatItWouldReadDirectly(t *testing.T) {
+	pg := pglocal.ForTest(t, pglocal.Options{Auth: pglocal.Trust, Settings: map[string]string{"timezone": "'Etc/UTC'"}})
+	if _, err := pg.Primary().Psql(context.Background(), "create table t0 (a int check (a <> 0))"); err != nil {
+		t.Fatal(err)
+	}
+	board := topology.NewBoard("main")
+	node := topology.Node{ID: 1, Host: pg.Primary().Host, Port: pg.Primary().Port, Weight: 1}
+	board.Publish(&topology.View{Cluster: "main", Epoch: 1, Primary: 1, SystemID: 7, Rounds: topology.NewRounds(),
+		Nodes: []topology.NodeView{{Node: node, Role: topology.RolePrimary, Health: topology.Healthy}}})
+	p := startProxy(t, board, []auth.Rule{{Type: "host", Database: "all", User: "all", Address: "all", Method: "trust"}})
+	rapid.Check(t, func(rt *rapid.T) {
+		program := encodeProgram(t, append([]string{`Query "delete from t0"`}, drawProgram(rt, "t0")...))
+		_, want, _ := strings.Cut(normalize(askPostgres(t, pg.Primary().Address(), program)), "\nReady I\n")
+		_, got, _ := strings.Cut(normalize(askPostgres(t, p.Addresses()[0].String(), program)), "\nReady I\n")
+		if got != want {
+			rt.Fatalf("a client sends %q\n%s\nPostgreSQL:\n%s", program, firstDifference(want, got), want)
 		}
 	})
 }

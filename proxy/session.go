@@ -282,10 +282,15 @@ func (s *session) fatal(r *refusal) {
 	}
 	r.severity = severityFatal
 	s.proxy.stats.refused(r.code)
-	if s.held == nil || s.held.Frame.Rest == 0 || s.held.Frame.Drop == backend.Swallow {
-		s.link.Write(r.append(nil)) // not into the middle of a message
+	if !s.inMessage(s.held) {
+		s.link.Write(r.append(nil))
 	}
 	s.finish()
+}
+
+// inMessage says whether the client has got a part of a message of the server, and waits for the rest.
+func (s *session) inMessage(srv *backend.Server) bool {
+	return srv != nil && srv.Frame.Rest > 0 && srv.Frame.Drop == backend.Forward && (s.turn == nil || s.turn.forwarded)
 }
 
 // finish ends the session after what is queued for the client has been written.
@@ -354,7 +359,7 @@ func (s *session) unfinished() leftover {
 		switch {
 		case t.rest > 0 || !t.replies.endReady():
 			return leftUnfinished
-		case t.route.Target == router.Standby:
+		case t.route.Target == router.Standby, t.retryClass() == router.RetrySafe:
 			return leftRead
 		}
 		return leftAnswer
