@@ -81,6 +81,7 @@ func (t *turn) answer(b []byte, a localAnswer) []byte {
 		case 'B':
 			b = wire.AppendEmpty(b, '2')
 		case 'C':
+			o.settled()
 			b = wire.AppendEmpty(b, '3')
 		case 'D':
 			if kind, _, _ := wire.ReadTarget(t.body(o)); kind == 'S' {

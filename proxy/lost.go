@@ -168,7 +168,7 @@ func (s *session) answerLost() {
 			return
 		}
 	}
-	b := s.appendRollback(s.proxy.scratch[:0])
+	b := t.answer(s.proxy.scratch[:0], localAnswer{tag: "ROLLBACK"})
 	if t.open {
 		s.link.Write(b)
 		s.phase = phaseSkip
@@ -190,31 +190,6 @@ func (t *turn) endsLost() bool {
 // commits says whether the turn asks for COMMIT.
 func (t *turn) commits() bool {
 	return len(t.executed) == 1 && len(t.executed[0].Effects) == 1 && t.executed[0].Effects[0].Kind == router.EffectCommit
-}
-
-// appendRollback answers the turn's messages as a server does that rolls back.
-func (s *session) appendRollback(b []byte) []byte {
-	t := s.turn
-	for i := range t.ops {
-		o := &t.ops[i]
-		switch o.typ {
-		case 'P':
-			b = wire.AppendEmpty(b, '1')
-		case 'B':
-			b = wire.AppendEmpty(b, '2')
-		case 'D':
-			if kind, _, _ := wire.ReadTarget(t.body(o)); kind == 'S' {
-				b = append(b, 't', 0, 0, 0, 6, 0, 0)
-			}
-			b = wire.AppendEmpty(b, 'n')
-		case 'C':
-			o.settled()
-			b = wire.AppendEmpty(b, '3')
-		case 'E', 'Q':
-			b = wire.AppendComplete(b, "ROLLBACK")
-		}
-	}
-	return b
 }
 
 var rolledBack = []*router.Verdict{{Statements: 1, Effects: []router.Effect{{Kind: router.EffectRollback}}}}
