@@ -154,7 +154,9 @@ func (r *regression) knowledge(t *testing.T) *router.Knowledge {
 	})
 	defer wg.Wait()
 	defer cancel()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		if k := store.Knowledge(database); k != nil {
 			return k
 		}
