@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -94,10 +95,14 @@ func TestAWriteIsSeenAtEveryPlaceOfARead(t *testing.T) {
 const mutations = 200_000
 
 func TestMutatedReadsHaveNoWrites(t *testing.T) {
+	// libpg_query keeps the last parse's string syntax per thread, and its scanner reads by it:
+	// on one thread the same seed makes the same texts.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for i, s := range []Side{Offline(), Invented()} {
 		x := newTrial(s)
 		x.mutate(NewMutator(uint64(i), Bases), mutations)
-		x.report(t, 5_000)
+		x.report(t, 3_000)
 	}
 }
 
