@@ -35,9 +35,11 @@ type View struct {
 	WhyNoPrimary string
 	// SystemID is the cluster's system identifier, 0 until the primary was seen.
 	SystemID uint64
-	// LeaseEnd is when the permission to route writes of Epoch ends, in nanoseconds of
-	// CLOCK_BOOTTIME; 0 means that no lease is needed (a fleet of one member).
-	LeaseEnd int64
+	// Lease is the permission to route writes of Epoch; nil when none is needed (one member alone).
+	Lease *Lease
+	// Frozen is why no new write may be sent although there is a primary (a failover or a switchover
+	// of this epoch is under way); empty when none is. Writes wait; reads on standbys go on.
+	Frozen string
 	// Nodes are all configured nodes, by rising ID.
 	Nodes []NodeView
 	// Rounds is where the monitor writes how far each node has replayed.

@@ -1,0 +1,70 @@
+package record
+
+import "github.com/cstproxy/cstproxy/ha/topology"
+
+// Entry is a proposal to the log. Exactly one of the pointers is set; Cluster names the cluster that
+// it is about, and is empty for Found.
+type Entry struct {
+	Cluster string `json:"cluster,omitempty"`
+	// Proposer is the member that proposed it, for the history.
+	Proposer string   `json:"proposer,omitempty"`
+	Found    *Found   `json:"found,omitempty"`
+	Adopt    *Adopt   `json:"adopt,omitempty"`
+	Begin    *Begin   `json:"begin,omitempty"`
+	Advance  *Advance `json:"advance,omitempty"`
+	Froze    *Frozen  `json:"froze,omitempty"`
+	Mark     *Marking `json:"mark,omitempty"`
+	Eligible *Standby `json:"eligible,omitempty"`
+}
+
+// Found gives the fleet its name; it counts once. Floors are the epochs that each cluster must begin
+// above, when a fleet is re-created over servers that another one managed.
+type Found struct {
+	Fleet  string                    `json:"fleet"`
+	Floors map[string]topology.Epoch `json:"floors,omitempty"`
+}
+
+// Adopt makes an epoch of what was observed: the first primary, or one that was promoted by hand. It
+// counts while Current is the cluster's epoch and no operation is under way.
+type Adopt struct {
+	Current topology.Epoch `json:"current"`
+	Epoch   Epoch          `json:"epoch"`
+	Why     string         `json:"why"`
+}
+
+// Begin starts an operation. Its ID must be LastOperation+1 and its From the current epoch; a
+// failover's or switch's To must be LastEpoch+1, any other kind's To equals From. At most one
+// failover or switch at a time, at most one task for each node; a failover or switch ends the tasks
+// of the epoch before it (Outcome "failed", Note "overtaken").
+type Begin struct {
+	Operation Operation `json:"operation"`
+}
+
+// Advance moves an operation on. It counts while the operation is the cluster's present one (for a
+// task: the node's) and stands at the step From. The operation becomes To's value: ID, Kind, From, To
+// and By must be the same and Step must not fall. Epoch is set exactly when a failover or switch
+// moves to After: the new epoch. With Step Done the operation moves to Past.
+type Advance struct {
+	From  Step      `json:"from"`
+	To    Operation `json:"to"`
+	Epoch *Epoch    `json:"epoch,omitempty"`
+}
+
+// Frozen sets or, with nil, lifts an operator's froze.
+type Frozen struct {
+	Froze *Froze `json:"froze"`
+}
+
+// Marking replaces the mark of a node; nil removes it.
+type Marking struct {
+	Node topology.NodeID `json:"node"`
+	Mark *Mark           `json:"mark"`
+}
+
+// Standby replaces the epoch's published sync set and eligible standbys. It counts while Epoch is
+// the current one and no operation is under way.
+type Standby struct {
+	Epoch    topology.Epoch    `json:"epoch"`
+	Sync     SyncSet           `json:"sync"`
+	Eligible []topology.NodeID `json:"eligible"`
+}
