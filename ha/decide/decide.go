@@ -26,8 +26,14 @@ type Picture struct {
 	Policy  Policy
 	Members []Member
 	Nodes   []Node // all configured, by rising id
-	// StepSince is when this leader first knew the present operation's Step as committed.
+	// StepSince is when this leader first knew the present operation's Step as committed; without
+	// an operation, since when there is none.
 	StepSince time.Duration
+	// TaskSince is when this leader first knew each task's Step as committed, by node; a task that
+	// is not in it has just begun.
+	TaskSince map[topology.NodeID]time.Duration
+	// EpochSince is when this leader saw the present epoch begin; zero when it was there already.
+	EpochSince time.Duration
 	// LastRecruit is when the last Recruit of the present operation came back; at least
 	// LeaderSince when another leader may have recruited.
 	LastRecruit time.Duration
@@ -35,7 +41,19 @@ type Picture struct {
 	Finished []Result
 	// Running are its actions that have not ended.
 	Running []Action
+	// Weakness is for the simulator, which shows that it notices; nobody else sets it.
+	Weakness Weakness
 }
+
+// Weakness leaves guards out, as a set of bits. The zero Weakness leaves out none.
+type Weakness uint
+
+const (
+	// NoLeaseWait promotes while members may still hold leases.
+	NoLeaseWait Weakness = 1 << iota
+	// NoRecruit promotes without having cut anybody off from the old primary.
+	NoRecruit
+)
 
 // Policy is the part of the configuration that decides.
 type Policy struct {
@@ -56,10 +74,17 @@ type Policy struct {
 	MaxLag uint64
 	// Drain is how long a switchover waits for open transactions.
 	Drain time.Duration
+	// OnOpen says what a switchover does with transactions that are still open after Drain: "stop"
+	// ends them, anything else gives the switchover up.
+	OnOpen string
 	// SwitchBudget is how long writes may be held by a switchover before it is undone.
 	SwitchBudget time.Duration
 	// MaxRepairs is how many automatic repairs of a node may fail before a human is asked.
 	MaxRepairs int
+	// WriteVIP is the address that follows the primary; empty: none.
+	WriteVIP string
+	// Hooks are the names of the hooks that run when an operation has made an epoch, in this order.
+	Hooks []string
 }
 
 // Member is another member (or this one) as the leader knows it.
@@ -77,11 +102,14 @@ type Member struct {
 	Frozen record.OperationID
 	// Open counts its open write transactions (switchover).
 	Open int
+	// Known is the version of the present epoch's Standbys that its log shows; 0: of none.
+	Known uint64
 	// Sights are what it sees of each node.
 	Sights map[topology.NodeID]Sight
 }
 
-// Class is what one member makes of its own probes of a node.
+// Class is what one member makes of its own probes of a node. It leaves Answers only when two
+// probes in a row failed; a refused connection is tried again at once.
 type Class string
 
 const (
@@ -124,7 +152,8 @@ type Fact struct {
 	Role     topology.Role
 	SystemID uint64
 	History  topology.History
-	// Write is a primary's position; Receive and Replay are a standby's.
+	// Write is a primary's position, Receive and Replay are a standby's. Of a server that was shut
+	// down in order Write is where its shutdown checkpoint begins; 0 when it was not in order.
 	Write, Receive, Replay topology.LSN
 	// Streaming: a WAL receiver runs and is streaming. Its position is fresh only by Receive.
 	Streaming bool
@@ -140,6 +169,16 @@ type Fact struct {
 	// DiskFull: no space for log.
 	DiskFull bool
 	Settings Settings
+	// Since is when Role, Streaming, Upstream, Recruited or Running was last seen to change.
+	Since time.Duration
+	// Moved is when Receive was last seen to rise.
+	Moved time.Duration
+	// Primary is what the host of this standby finds when it connects to the epoch's primary from
+	// where it stands (Answers: somebody listens), and PrimaryAt when it was asked; zero: never.
+	Primary   Class
+	PrimaryAt time.Duration
+	// Sync is a primary's synchronous_standby_names, without Nodes.
+	Sync record.SyncSet
 }
 
 // Settings are those that a standby must have at least as high as the primary.

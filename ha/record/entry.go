@@ -14,7 +14,7 @@ type Entry struct {
 	Advance  *Advance `json:"advance,omitempty"`
 	Froze    *Frozen  `json:"froze,omitempty"`
 	Mark     *Marking `json:"mark,omitempty"`
-	Eligible *Standby `json:"eligible,omitempty"`
+	Standbys *Publish `json:"standbys,omitempty"`
 }
 
 // Found gives the fleet its name; it counts once. Floors are the epochs that each cluster must begin
@@ -32,18 +32,20 @@ type Adopt struct {
 	Why     string         `json:"why"`
 }
 
-// Begin starts an operation. Its ID must be LastOperation+1 and its From the current epoch; a
-// failover's or switch's To must be LastEpoch+1, any other kind's To equals From. At most one
-// failover or switch at a time, at most one task for each node; a failover or switch ends the tasks
-// of the epoch before it (Outcome "failed", Note "overtaken").
+// Begin starts an operation at step Intent. Its ID must be LastOperation+1 and its From the current
+// epoch; a failover's or switch's To must be LastEpoch+1, any other kind's To equals From. Nothing
+// begins beside a failover or switch, and at most one task for each node; a failover or switch ends
+// the tasks of the epoch before it (Outcome "failed", Note "overtaken").
 type Begin struct {
 	Operation Operation `json:"operation"`
 }
 
 // Advance moves an operation on. It counts while the operation is the cluster's present one (for a
-// task: the node's) and stands at the step From. The operation becomes To's value: ID, Kind, From, To
-// and By must be the same and Step must not fall. Epoch is set exactly when a failover or switch
-// moves to After: the new epoch. With Step Done the operation moves to Past.
+// task: the node's) and stands at the step From. The operation becomes To's value: ID, Kind, From,
+// To, Node, Accept and By must be the same, whoever was recruited stays so, the Candidate is set
+// with Promote for good, and Step follows the ways that Step names. Epoch is set exactly when a
+// failover or switch moves to After: the new epoch, whose Standbys everybody who learns of it learns
+// with it. With Step Done the operation moves to Past.
 type Advance struct {
 	From  Step      `json:"from"`
 	To    Operation `json:"to"`
@@ -61,10 +63,12 @@ type Marking struct {
 	Mark *Mark           `json:"mark"`
 }
 
-// Standby replaces the epoch's published sync set and eligible standbys. It counts while Epoch is
-// the current one and no operation is under way.
-type Standby struct {
-	Epoch    topology.Epoch    `json:"epoch"`
-	Sync     SyncSet           `json:"sync"`
-	Eligible []topology.NodeID `json:"eligible"`
+// Publish replaces the epoch's published standbys, and says which version of them every member is
+// known to have read. It counts while Epoch and Version are current and no operation is under way.
+// Standbys equal to the current ones only make former ones below Known forgotten.
+type Publish struct {
+	Epoch   topology.Epoch `json:"epoch"`
+	Version uint64         `json:"version"`
+	Known   uint64         `json:"known,omitempty"`
+	Standbys
 }

@@ -44,10 +44,25 @@ type Epoch struct {
 	History   topology.History `json:"history"`
 	// Switch is where the epoch's timeline left the one before; 0 for the first.
 	Switch topology.LSN `json:"switch"`
-	Sync   SyncSet      `json:"sync"`
-	// Eligible are the standbys that may be promoted when this primary is lost. A member that has
-	// lost the quorum needs to see them stream; see package lease.
+	Standbys
+	// Version numbers the published Standbys of this epoch, from 1.
+	Version uint64 `json:"version"`
+	// Former are the sets that were published earlier in this epoch and that some member may still
+	// go by, oldest first.
+	Former []Former `json:"former,omitempty"`
+}
+
+// Standbys are those that a promotion and a member without quorum reckon with; see Proves.
+type Standbys struct {
+	Sync SyncSet `json:"sync"`
+	// Eligible are the standbys that may be promoted when this primary is lost.
 	Eligible []topology.NodeID `json:"eligible"`
+}
+
+// Former is a set of standbys that was replaced by a newer version.
+type Former struct {
+	Version uint64 `json:"version"`
+	Standbys
 }
 
 // SyncSet is a parsed synchronous_standby_names. The zero value is asynchronous replication.
@@ -55,6 +70,8 @@ type SyncSet struct {
 	Method string   `json:"method,omitempty"` // "first" or "any"
 	Count  int      `json:"count,omitempty"`
 	Names  []string `json:"names,omitempty"`
+	// Nodes are the nodes that stream under the names, as far as the names are nodes of ours.
+	Nodes []topology.NodeID `json:"nodes,omitempty"`
 	// Any says that a '*' is among the names: nobody knows who has the last commit.
 	Any bool `json:"any,omitempty"`
 }
@@ -73,9 +90,19 @@ const (
 	Restart  Kind = "restart"
 )
 
+// MakesEpoch says whether the kind ends an epoch (failover, switch); the others are tasks, about
+// one node within an epoch.
+func (k Kind) MakesEpoch() bool { return k == Failover || k == Switch }
+
+func (k Kind) known() bool {
+	return k.MakesEpoch() || k == Repair || k == Clone || k == Restart
+}
+
 // Step is how far an operation has come. It is committed before the step's first action, so that a
-// successor of the leader knows what may have happened. Steps only rise within an operation, and
-// (Operation.To, Step) is what the hosts' ratchets compare.
+// successor of the leader knows what may have happened. Steps only rise within an operation; what
+// the hosts' ratchets compare is (Operation.To, Operation.Ratchet()). A failover or switch goes
+// through Intent, Freeze, Fence, Promote, After, Done, or leaves for Undo or Done before After; a
+// task through Intent, After, Done.
 type Step int
 
 const (
@@ -87,6 +114,14 @@ const (
 	Undo                    // nothing was promoted: everybody goes back to From
 	Done                    // ended; Outcome says how
 )
+
+func (s Step) String() string {
+	names := [...]string{"none", "intent", "freeze", "fence", "promote", "after", "undo", "done"}
+	if s < 0 || int(s) >= len(names) {
+		return "task" // Ratchet of a task
+	}
+	return names[s]
+}
 
 // Operation is a journaled action of the leader.
 type Operation struct {
@@ -111,11 +146,38 @@ type Operation struct {
 	// Why says what began it, By who: a member's name, or an operator's.
 	Why string `json:"why"`
 	By  string `json:"by"`
-	// Outcome is empty until the end: "done", "undone", "failed", "waits" (for a named decision of an
-	// operator, in Note).
-	Outcome string `json:"outcome,omitempty"`
-	Note    string `json:"note,omitempty"`
+	// Outcome is empty until the end; with Undo it is what the end will be.
+	Outcome Outcome `json:"outcome,omitempty"`
+	// Note is a sentence about the outcome.
+	Note string `json:"note,omitempty"`
 }
+
+// Ratchet is the second number that the hosts' ratchets compare, beside To. A task acts in an epoch
+// whose operation has ended, so it lies above every Step, and a later task above an earlier one: a
+// command of an overtaken task that arrives late is refused.
+func (o *Operation) Ratchet() Step {
+	if o.Kind.MakesEpoch() {
+		return o.Step
+	}
+	return Done + Step(o.ID)
+}
+
+// Outcome is how an operation ended.
+type Outcome string
+
+const (
+	Open      Outcome = ""       // it has not ended
+	Completed Outcome = "done"   // it did what it was for
+	Undone    Outcome = "undone" // everything is as it was before
+	Failed    Outcome = "failed" // it was given up; the Note says what is left
+	Waits     Outcome = "waits"  // for a decision of an operator, which the Note names
+)
+
+func (o Outcome) final() bool {
+	return o == Completed || o == Undone || o == Failed || o == Waits
+}
+
+func (o Outcome) known() bool { return o == Open || o.final() }
 
 // Accept is what an operator agreed to lose by --accept-data-loss.
 type Accept string
@@ -124,6 +186,8 @@ const (
 	AcceptNothing Accept = ""
 	AcceptLoss    Accept = "data-loss"
 )
+
+func (a Accept) known() bool { return a == AcceptNothing || a == AcceptLoss }
 
 // Froze is an operator's order to do nothing automatic.
 type Froze struct {
