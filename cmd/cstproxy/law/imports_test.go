@@ -103,6 +103,12 @@ func forbidden(from, to string) string {
 		return "the data plane knows only ha/topology of the control plane"
 	case within(from, "ha") && within(to, "proxy"):
 		return "the control plane does not know the data plane"
+	case within(from, "ha/gossip", "ha/vip") && to != "ha/topology":
+		return "of ours it imports only ha/topology"
+	case within(from, "ha/peer"):
+		return "it imports nothing of ours"
+	case within(from, "ha/consensus") && !within(to, "ha/record", "ha/peer", "ha/topology"):
+		return "of ours it imports only what it keeps and what it speaks through"
 	case within(to, "cmd") && !within(from, "cmd"),
 		within(to, "admin") && !within(from, "cmd", "admin", "conf"), // conf assembles admin's Config
 		within(to, "conf") && !within(from, "cmd", "conf"):
@@ -116,6 +122,7 @@ func forbidden(from, to string) string {
 // homes says where a dependency may be imported. What is not listed may be used anywhere.
 var homes = map[string][]string{
 	"github.com/hashicorp/raft":              {"ha/consensus"},
+	"github.com/hashicorp/go-hclog":          {"ha/consensus"},
 	"go.etcd.io/bbolt":                       {"ha/consensus"},
 	"github.com/hashicorp/memberlist":        {"ha/gossip"},
 	"github.com/skeema/knownhosts":           {"ha/remote"},
@@ -140,7 +147,7 @@ var homes = map[string][]string{
 	"go.uber.org/goleak":                     {},
 	"testing":                                {},
 	"unsafe":                                 {"proxy/reactor", "bench"},
-	"log":                                    {"bench"},
+	"log":                                    {"ha/gossip", "bench"},
 	"math/rand":                              {},
 	"github.com/prometheus/client_model/go":  {},
 	"github.com/jackc/chunkreader/v2":        {},
