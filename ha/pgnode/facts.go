@@ -1,0 +1,120 @@
+package pgnode
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// Facts are what an operation must know of a server beside its Observation.
+type Facts struct {
+	Version int
+	Standby bool
+	Marker  Marker
+	// Conninfo is primary_conninfo with its password; nil where it is empty or kept elsewhere
+	// (recovery.conf, before version 12). Never log it.
+	Conninfo Conninfo
+	// Upstream is the "host:port" that its WAL receiver has connected to, or without a receiver the
+	// one that primary_conninfo names; empty when neither is known.
+	Upstream string
+	Slot     string // primary_slot_name
+	DataDir  string
+	// Receiver: a WAL receiver process exists, in whatever state; Streaming: it has connected to
+	// Upstream. One whose upstream then refuses it (another branch, no slot) is gone within
+	// milliseconds; ReceiverPID tells whether it is still the same.
+	Receiver, Streaming bool
+	ReceiverPID         int
+	// Receive and Replay are a standby's positions.
+	Receive, Replay topology.LSN
+	// Complete: it was not begun as a copy that is still waiting for the log of its backup.
+	Complete bool
+	// Warnings are settings that will make a later repair impossible or long, one sentence each.
+	Warnings []string
+}
+
+// Columns that a version does not have are NULL by way of to_jsonb. A receiver that is still
+// connecting is not in pg_stat_wal_receiver, but its process is in pg_stat_activity.
+const factsSQL = `SELECT current_setting('server_version_num'), pg_is_in_recovery(),
+ current_setting('cstproxy.epoch', true), current_setting('primary_conninfo', true), current_setting('primary_slot_name', true),
+ current_setting('data_directory'),
+ w.j->>'status', w.j->>'pid', w.j->>'sender_host', w.j->>'sender_port',
+ EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver'),
+ pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(),
+ (SELECT pg_is_in_recovery() AND (end_of_backup_record_required OR backup_start_lsn <> '0/0' OR min_recovery_end_lsn > pg_last_wal_replay_lsn()) FROM pg_control_recovery()),
+ current_setting('wal_log_hints'), current_setting('data_checksums'), current_setting('full_page_writes'),
+ coalesce((SELECT setting::bigint FROM pg_settings WHERE name = 'wal_keep_size'),
+  (SELECT setting::bigint * 16 FROM pg_settings WHERE name = 'wal_keep_segments')),
+ (SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
+ (SELECT setting::bigint FROM pg_settings WHERE name = 'max_wal_size')
+FROM (SELECT (SELECT to_jsonb(r) FROM pg_stat_wal_receiver AS r) AS j) AS w`
+
+const factsColumns = 20
+
+// Facts asks. It needs a superuser or a member of pg_monitor. The error is a *Failure.
+func (c *Conn) Facts(ctx context.Context) (Facts, error) {
+	row, err := c.one(ctx, factsSQL, factsColumns)
+	if err != nil {
+		return Facts{}, err
+	}
+	facts, err := parseFacts(row)
+	if err != nil {
+		return Facts{}, &Failure{Cause: Unclassified, Message: fmt.Sprintf("read the facts: %v", err), err: err}
+	}
+	return facts, nil
+}
+
+func parseFacts(row [][]byte) (Facts, error) {
+	f := fields{row: row}
+	facts := Facts{Version: f.int(), Standby: f.isTrue()}
+	facts.Marker = fieldOf(&f, ParseMarker)
+	facts.Conninfo = fieldOf(&f, ParseConninfo)
+	facts.Slot, facts.DataDir = f.text(), f.text()
+	status := f.text()
+	facts.ReceiverPID = f.int()
+	host, port := f.text(), f.text()
+	facts.Streaming = status == "streaming"
+	facts.Receiver = f.isTrue() || status != ""
+	facts.Upstream = facts.Conninfo.Upstream()
+	if host != "" {
+		facts.Upstream = Address(host, port)
+	}
+	facts.Receive, facts.Replay = f.lsn(), f.lsn()
+	facts.Complete = !f.isTrue()
+	facts.Warnings = repairWarnings(&f)
+	return facts, f.err
+}
+
+// enoughWAL is in megabytes how much log a primary should keep for standbys without a slot.
+const enoughWAL = 512
+
+func repairWarnings(f *fields) []string {
+	hints, checksums, pages := f.text(), f.text(), f.text()
+	keep, slotKeep, maxWAL := f.int64(), f.text(), f.int64()
+	var list []string
+	if hints != "on" && checksums != "on" {
+		list = append(list, "neither wal_log_hints nor data checksums are on: pg_rewind is impossible, a repair copies everything")
+	}
+	if pages != "on" {
+		list = append(list, "full_page_writes is off: pg_rewind is impossible, and a power failure may corrupt pages")
+	}
+	if keep < enoughWAL {
+		list = append(list, fmt.Sprintf("wal_keep_size is %d MB: a standby that is away a little longer than that needs a rewind or a copy unless it has a slot", keep))
+	}
+	if slotKeep == "-1" {
+		list = append(list, "max_slot_wal_keep_size is unlimited: the slot of a standby that does not return fills the primary's disk")
+	} else if n := (&fields{row: [][]byte{[]byte(slotKeep)}}).int64(); slotKeep != "" && n < maxWAL {
+		list = append(list, fmt.Sprintf("max_slot_wal_keep_size (%s MB) is lower than max_wal_size (%d MB): a slot loses its log within one checkpoint", slotKeep, maxWAL))
+	}
+	return list
+}
+
+// quoted is s as an SQL string literal, whatever standard_conforming_strings says.
+func quoted(s string) string {
+	s = strings.ReplaceAll(s, "'", "''")
+	if strings.Contains(s, `\`) {
+		return " E'" + strings.ReplaceAll(s, `\`, `\\`) + "'"
+	}
+	return "'" + s + "'"
+}

@@ -1,0 +1,98 @@
+package pgnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// Promote asks a standby that is recruited for epoch to become a primary, and does not wait. It is
+// one statement whose guard reads the marker: one that lay in a buffer while another epoch came by
+// does nothing, and *Late says so. A server that is a primary already is left alone, without an
+// error. Nothing to undo when the caller dies: the server is promoted or it is not. From version 12.
+func (c *Conn) Promote(ctx context.Context, epoch topology.Epoch) error {
+	mark := Marker{Epoch: epoch}
+	rows, err := c.query(ctx, "SELECT pg_promote(false) WHERE pg_is_in_recovery() AND current_setting('"+MarkerSetting+"', true) = "+quoted(mark.String()))
+	if err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	if len(rows) > 0 && string(rows[0][0]) == "t" {
+		return nil
+	}
+	facts, err := c.Facts(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !facts.Standby:
+		return nil
+	case facts.Marker != mark:
+		return &Late{Seen: facts.Marker, Want: mark}
+	}
+	return errors.New("promote: the server could not signal its postmaster")
+}
+
+// AwaitPrimary waits until the server has left recovery on a timeline above the given one and has
+// committed something there, at most until ctx ends. A connection to a standby stays one over the
+// promotion.
+func (c *Conn) AwaitPrimary(ctx context.Context, above topology.Timeline) (Observation, error) {
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		o, err := c.Probe(ctx)
+		if err != nil {
+			return o, err
+		}
+		if o.Role == topology.RolePrimary {
+			if o.Timeline <= above {
+				return o, fmt.Errorf("the new primary is on timeline %d, not above %d: it was promoted on a stale branch", o.Timeline, above)
+			}
+			return o, c.CommitSomething(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return o, fmt.Errorf("wait for the promotion: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// CommitSomething writes one record of log and commits it on the server's own disk; no table is
+// needed, and no standby is waited for.
+func (c *Conn) CommitSomething(ctx context.Context) error {
+	const sql = "SET LOCAL synchronous_commit = local; SELECT pg_logical_emit_message(true, 'cstproxy', 'probe')"
+	if _, err := c.query(ctx, sql); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+// Checkpoint runs a CHECKPOINT, or on a standby a restart point. It takes as long as dirty buffers
+// take to be written, so it is bounded by ctx alone: give it an end.
+func (c *Conn) Checkpoint(ctx context.Context) error {
+	if _, err := c.query(ctx, "SELECT set_config('statement_timeout', '0', false)"); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if _, err := c.pg.Exec(ctx, "CHECKPOINT").ReadAll(); err != nil {
+		return fmt.Errorf("checkpoint: %w", classify(err, c.timeout))
+	}
+	return nil
+}
+
+// Confirmed names the standbys, by application_name, that stream from here and have reported since
+// that they have flushed the log up to lsn. With the position of a Heartbeat it proves that they
+// received something after it began; pg_stat_replication alone shows a dead standby for as long as
+// wal_sender_timeout.
+func (c *Conn) Confirmed(ctx context.Context, lsn topology.LSN) ([]string, error) {
+	rows, err := c.query(ctx, "SELECT DISTINCT application_name FROM pg_stat_replication WHERE state = 'streaming' AND flush_lsn >= "+quoted(lsn.String())+" ORDER BY 1")
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(rows))
+	for i, row := range rows {
+		names[i] = string(row[0])
+	}
+	return names, nil
+}
