@@ -113,7 +113,9 @@ func forbidden(from, to string) string {
 		within(to, "admin") && !within(from, "cmd", "admin", "conf"), // conf assembles admin's Config
 		within(to, "conf") && !within(from, "cmd", "conf"):
 		return "only cmd imports it"
-	case within(to, "ha/pglocal") && !within(from, "cmd", "ha/pglocal"):
+	case within(from, "ha/remote") && to != "ha/topology" && !within(to, "ha/remote"):
+		return "ha/remote knows of us only ha/topology"
+	case within(to, "ha/pglocal", "ha/remote/sshlocal") && !within(from, "cmd", "ha/pglocal", "ha/remote/sshlocal"):
 		return "test clusters are for tests and the demo"
 	}
 	return ""

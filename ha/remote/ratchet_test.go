@@ -1,0 +1,91 @@
+package remote
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/cstproxy/cstproxy/ha/remote/sshlocal"
+)
+
+func token(epoch uint64, step int) Token {
+	return Token{Fleet: "f", Cluster: "c", PGData: "/data/it's here", Epoch: epoch, Step: step}
+}
+
+func do(t *testing.T, h *Host, k Token, argv ...string) string {
+	t.Helper()
+	out, err := h.Do(within(t), k, argv, nil, nil)
+	if err != nil {
+		t.Fatalf("%q at %d.%d: %v", argv, k.Epoch, k.Step, err)
+	}
+	return string(out.Stdout)
+}
+
+func TestTheRatchetRefusesWhatIsOlder(t *testing.T) {
+	h, _ := installed(t)
+	if got := do(t, h, token(3, 2), "echo", "ran"); got != "ran\n" {
+		t.Errorf("got %q", got)
+	}
+	do(t, h, token(3, 2), "true") // a retry
+	for _, older := range []Token{token(3, 1), token(2, 9)} {
+		out, err := h.Do(within(t), older, []string{"echo", "ran"}, nil, nil)
+		var refused *Refused
+		if !errors.As(err, &refused) || refused.Seen != token(3, 2) || refused.Asked != older {
+			t.Fatalf("got %v", err)
+		}
+		if len(out.Stdout) != 0 {
+			t.Errorf("it ran: %q", out.Stdout)
+		}
+	}
+	do(t, h, token(3, 3), "true")
+	do(t, h, token(10, 0), "true")
+}
+
+func TestOtherDirectoriesHaveOtherRatchets(t *testing.T) {
+	h, _ := installed(t)
+	do(t, h, token(5, 1), "true")
+	for _, other := range []Token{
+		{"g", "c", "/data/it's here", 1, 1}, {"f", "d", "/data/it's here", 1, 1}, {"f", "c", "/data/2", 1, 1},
+	} {
+		do(t, h, other, "true")
+	}
+	seen, err := h.Seen(within(t))
+	if err != nil || len(seen) != 4 {
+		t.Fatalf("%v %v", seen, err)
+	}
+}
+
+func TestAFailedCommandIsAnExitError(t *testing.T) {
+	h, _ := installed(t)
+	_, err := h.Do(within(t), token(1, 1), []string{"sh", "-c", "echo why >&2; exit 210"}, nil, nil)
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.Code != 210 || exit.Stderr != "why" {
+		t.Fatalf("got %v", err)
+	}
+	if _, err = h.Do(within(t), token(1, 1), []string{"/none"}, nil, nil); !errors.As(err, &exit) || exit.Code != 127 {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestWithoutTheWrapperNothingRuns(t *testing.T) {
+	h := run(t, configFor(t, sshlocal.ForTest(t)))
+	if _, err := h.Do(within(t), token(1, 1), []string{"true"}, nil, nil); !errors.Is(err, ErrNoWrapper) {
+		t.Fatalf("got %v", err)
+	}
+	if seen, err := h.Seen(within(t)); err != nil || len(seen) != 0 {
+		t.Errorf("%v %v", seen, err)
+	}
+}
+
+func TestInputArrivesAsItIs(t *testing.T) {
+	h, _ := installed(t)
+	secret := "line\x00two\n\n" + strings.Repeat("x", 100_000) + "\n"
+	out, err := h.Do(within(t), token(1, 1), []string{"wc", "-c"}, []byte(secret), nil)
+	if err != nil || strings.TrimSpace(string(out.Stdout)) != "100011" {
+		t.Fatalf("%q %v", out.Stdout, err)
+	}
+	out, err = h.Do(within(t), token(1, 1), []string{"cat"}, []byte(secret[:10]), nil)
+	if err != nil || string(out.Stdout) != secret[:10] {
+		t.Fatalf("%q %v", out.Stdout, err)
+	}
+}
