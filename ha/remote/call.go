@@ -2,14 +2,13 @@ package remote
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
-
-	"crypto/rand"
 
 	"golang.org/x/crypto/ssh"
 )

@@ -144,7 +144,7 @@ func (h *Host) opened(l *link) {
 	defer h.mu.Unlock()
 	h.link, h.err = l, nil
 	h.attempted()
-	h.turned(true, "")
+	h.turned("")
 	select { // a wish of before is fulfilled
 	case <-h.poke:
 	default:
@@ -156,7 +156,7 @@ func (h *Host) lost(err error) {
 	defer h.mu.Unlock()
 	h.link, h.err = nil, err
 	h.attempted()
-	h.turned(false, err.Error())
+	h.turned(err.Error())
 }
 
 func (h *Host) attempted() {
@@ -165,8 +165,9 @@ func (h *Host) attempted() {
 	h.changed = make(chan struct{})
 }
 
-// turned notes whether the host answers; h.mu is held.
-func (h *Host) turned(up bool, why string) {
+// turned notes why the host does not answer, or with an empty why that it does; h.mu is held.
+func (h *Host) turned(why string) {
+	up := why == ""
 	if h.up == up && h.why == why {
 		return
 	}
@@ -239,9 +240,9 @@ func (h *Host) heard(l *link, silent time.Duration) {
 		return
 	}
 	if silent > h.cfg.SilentAfter {
-		h.turned(false, "its SSH server does not answer")
+		h.turned("its SSH server does not answer")
 	} else {
-		h.turned(true, "")
+		h.turned("")
 	}
 }
 

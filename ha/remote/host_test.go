@@ -295,7 +295,7 @@ func TestALoginShellThatRunsNothingIsNotASuccess(t *testing.T) {
 	if _, err := h.Ask(within(t), []string{"true"}); err == nil || !strings.Contains(err.Error(), "account is not available") {
 		t.Errorf("Ask: %v", err)
 	}
-	if _, err := h.Do(within(t), token(1, 1), []string{"true"}, nil, nil); err == nil {
+	if _, err := h.Do(within(t), token(1, 1), Command{Argv: []string{"true"}}); err == nil {
 		t.Error("Do says that it ran")
 	}
 }

@@ -33,10 +33,20 @@ func wrapperText() string { return strings.ReplaceAll(ratchetSource, "@VERSION@"
 // share is the state, whose format has a number of its own.
 func (h *Host) wrapperPath() string { return path.Join(h.cfg.Dir, "ratchet-"+wrapperVersion()) }
 
-// Do runs a command under the ratchet, in the root directory and in a process group of its own, with
-// stdin as its standard input; secrets belong there. progress, unless nil, gets each line that it
-// writes, from both streams, one at a time and never after Do has returned. Commands of one data
-// directory run one after the other.
+// Command is what Do runs.
+type Command struct {
+	// Argv is the program and its arguments. The program is looked up in the PATH of a
+	// non-interactive login, which is short. Every user of the host can read them.
+	Argv []string
+	// Stdin is its standard input, at most 256 KB; secrets belong here.
+	Stdin []byte
+	// Progress, unless nil, gets each line that it writes, of both streams, one at a time, and never
+	// after Do has returned.
+	Progress func(line string)
+}
+
+// Do runs a command under the ratchet, in the root directory and in a process group of its own.
+// Commands of one data directory run one after the other.
 //
 // The command ends when ctx's deadline passes, on the host too; what it left in its process group
 // ends with it, so a server is started in a group of its own (setsid; pg_ctl does from PostgreSQL 12
@@ -46,30 +56,31 @@ func (h *Host) wrapperPath() string { return path.Join(h.cfg.Dir, "ratchet-"+wra
 // Errors: *Refused, *Busy, *Broken and ErrNoWrapper, for which it did not run (Refused also ends a
 // running one); *ExitError, for which it did; *Unreachable, with Sent if it may have; *HostKey,
 // *Auth; the context's, if it may have.
-func (h *Host) Do(ctx context.Context, t Token, argv []string, stdin []byte, progress func(line string)) (Output, error) {
+func (h *Host) Do(ctx context.Context, t Token, c Command) (Output, error) {
 	if err := t.validate(); err != nil {
 		return Output{}, err
 	}
-	if len(stdin) > maxStdin {
-		return Output{}, fmt.Errorf("the input has %d bytes, at most %d are taken", len(stdin), maxStdin)
+	if len(c.Stdin) > maxStdin {
+		return Output{}, fmt.Errorf("the input has %d bytes, at most %d are taken", len(c.Stdin), maxStdin)
 	}
-	words, err := quote(argv)
-	if err != nil {
-		return Output{}, err
-	}
-	out, account, err := h.underRatchet(ctx, t, words, stdin, progress)
+	out, account, err := h.underRatchet(ctx, t, c)
 	if account == "upgrade" {
 		// An older version of us was installed here, so an operator has agreed.
 		if err := h.Install(ctx); err != nil {
 			return Output{}, err
 		}
-		out, account, err = h.underRatchet(ctx, t, words, stdin, progress)
+		out, account, err = h.underRatchet(ctx, t, c)
 	}
 	return out, h.accountFor(t, account, err)
 }
 
-func (h *Host) underRatchet(ctx context.Context, t Token, words string, stdin []byte, progress func(string)) (Output, string, error) {
-	mark, body := rand.Text(), base64.StdEncoding.EncodeToString(stdin)
+// underRatchet has the wrapper run c, and returns the wrapper's account apart.
+func (h *Host) underRatchet(ctx context.Context, t Token, c Command) (Output, string, error) {
+	words, err := quote(c.Argv)
+	if err != nil {
+		return Output{}, "", err
+	}
+	mark, body := rand.Text(), base64.StdEncoding.EncodeToString(c.Stdin)
 	wait := seconds(ctx)
 	if wait == 0 {
 		wait = int(h.cfg.LockWait.Seconds())
@@ -89,7 +100,7 @@ func (h *Host) underRatchet(ctx context.Context, t Token, words string, stdin []
 	line := fmt.Sprintf(`echo %[1]s; w=%[2]s; if [ -f "$w" ]; then exec sh "$w" %[3]s do %[1]s %[4]s %[5]d %[6]d %[7]d %[8]d %[9]d %[10]s %[11]s; fi; `+
 		`set -- "${w%%/*}"/ratchet-*; if [ -f "$1" ]; then w=upgrade; else w=none; fi; printf '\n%[1]s %%s\n' $w >&2; exit 1`,
 		mark, file, wrapperVersion(), t.key(), t.Epoch, t.Step, wait, limit, len(body), names, words)
-	return h.exec(ctx, h.dos, call{line: line, mark: mark, stdin: body, progress: progress})
+	return h.exec(ctx, h.dos, call{line: line, mark: mark, stdin: body, progress: c.Progress})
 }
 
 // accountFor turns the wrapper's own words into an error. Only its word "ran" makes a success: a

@@ -14,7 +14,7 @@ func token(epoch uint64, step int) Token {
 
 func do(t *testing.T, h *Host, k Token, argv ...string) string {
 	t.Helper()
-	out, err := h.Do(within(t), k, argv, nil, nil)
+	out, err := h.Do(within(t), k, Command{Argv: argv})
 	if err != nil {
 		t.Fatalf("%q at %d.%d: %v", argv, k.Epoch, k.Step, err)
 	}
@@ -28,7 +28,7 @@ func TestTheRatchetRefusesWhatIsOlder(t *testing.T) {
 	}
 	do(t, h, token(3, 2), "true") // a retry
 	for _, older := range []Token{token(3, 1), token(2, 9)} {
-		out, err := h.Do(within(t), older, []string{"echo", "ran"}, nil, nil)
+		out, err := h.Do(within(t), older, Command{Argv: []string{"echo", "ran"}})
 		var refused *Refused
 		if !errors.As(err, &refused) || refused.Seen != token(3, 2) || refused.Asked != older {
 			t.Fatalf("got %v", err)
@@ -57,19 +57,19 @@ func TestOtherDirectoriesHaveOtherRatchets(t *testing.T) {
 
 func TestAFailedCommandIsAnExitError(t *testing.T) {
 	h, _ := installed(t)
-	_, err := h.Do(within(t), token(1, 1), []string{"sh", "-c", "echo why >&2; exit 210"}, nil, nil)
+	_, err := h.Do(within(t), token(1, 1), Command{Argv: []string{"sh", "-c", "echo why >&2; exit 210"}})
 	var exit *ExitError
 	if !errors.As(err, &exit) || exit.Code != 210 || exit.Stderr != "why" {
 		t.Fatalf("got %v", err)
 	}
-	if _, err = h.Do(within(t), token(1, 1), []string{"/none"}, nil, nil); !errors.As(err, &exit) || exit.Code != 127 {
+	if _, err = h.Do(within(t), token(1, 1), Command{Argv: []string{"/none"}}); !errors.As(err, &exit) || exit.Code != 127 {
 		t.Fatalf("got %v", err)
 	}
 }
 
 func TestWithoutTheWrapperNothingRuns(t *testing.T) {
 	h := run(t, configFor(t, sshlocal.ForTest(t)))
-	if _, err := h.Do(within(t), token(1, 1), []string{"true"}, nil, nil); !errors.Is(err, ErrNoWrapper) {
+	if _, err := h.Do(within(t), token(1, 1), Command{Argv: []string{"true"}}); !errors.Is(err, ErrNoWrapper) {
 		t.Fatalf("got %v", err)
 	}
 	if seen, err := h.Seen(within(t)); err != nil || len(seen) != 0 {
@@ -80,11 +80,11 @@ func TestWithoutTheWrapperNothingRuns(t *testing.T) {
 func TestInputArrivesAsItIs(t *testing.T) {
 	h, _ := installed(t)
 	secret := "line\x00two\n\n" + strings.Repeat("x", 100_000) + "\n"
-	out, err := h.Do(within(t), token(1, 1), []string{"wc", "-c"}, []byte(secret), nil)
+	out, err := h.Do(within(t), token(1, 1), Command{Argv: []string{"wc", "-c"}, Stdin: []byte(secret)})
 	if err != nil || strings.TrimSpace(string(out.Stdout)) != "100011" {
 		t.Fatalf("%q %v", out.Stdout, err)
 	}
-	out, err = h.Do(within(t), token(1, 1), []string{"cat"}, []byte(secret[:10]), nil)
+	out, err = h.Do(within(t), token(1, 1), Command{Argv: []string{"cat"}, Stdin: []byte(secret[:10])})
 	if err != nil || string(out.Stdout) != secret[:10] {
 		t.Fatalf("%q %v", out.Stdout, err)
 	}
