@@ -293,6 +293,31 @@ func (w *world) calls(t *testing.T, pattern string) map[string]int {
 	return counts
 }
 
+// awaitRunning returns when a server is executing the statement, and sleeping if that is what it does.
+func (w *world) awaitRunning(ctx context.Context, sql string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		for _, n := range w.cluster.Nodes() {
+			got, err := n.Psql(ctx, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '"+strings.ReplaceAll(sql, "'", "''")+
+				"' AND (wait_event = 'PgSleep' OR query NOT LIKE '%pg_sleep%')")
+			if err != nil {
+				return fmt.Errorf("look for %q: %w", sql, err)
+			}
+			if got != "0" {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no server was seen to run %q: %w", sql, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
 // tolerance is how far a share may be from its weight's, in points of a hundred.
 const tolerance = 3.0
 

@@ -16,24 +16,25 @@ import (
 // pgxScript is one run of everything that pgx users do.
 type pgxScript struct {
 	transcript
-	ctx  context.Context
-	conn *pgx.Conn
-	pg   *pgconn.PgConn
+	ctx   context.Context
+	world *world
+	conn  *pgx.Conn
+	pg    *pgconn.PgConn
 }
 
 func TestPgxSeesNoDifference(t *testing.T) {
 	w := sharedWorld(t)
-	direct := runPgx(t, w.direct(w.cluster.Primary()))
-	compare(t, direct, runPgx(t, w.through()))
+	direct := runPgx(t, w, w.direct(w.cluster.Primary()))
+	compare(t, direct, runPgx(t, w, w.through()))
 }
 
-func runPgx(t *testing.T, url string) []string {
+func runPgx(t *testing.T, w *world, url string) []string {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &pgxScript{ctx: t.Context()}
+	s := &pgxScript{ctx: t.Context(), world: w}
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { s.add("notice %s %s: %s", n.Severity, n.Code, n.Message) }
 	if s.conn, err = pgx.ConnectConfig(t.Context(), cfg); err != nil {
 		t.Fatal(err)
@@ -332,9 +333,18 @@ func (s *pgxScript) listen() {
 
 func (s *pgxScript) cancels() {
 	for _, sql := range []string{"SELECT pg_sleep(30)", "SELECT count(*) FROM generate_series(1, 100000000000)", "DO $$ BEGIN PERFORM pg_sleep(30); END $$"} {
-		timer := time.AfterFunc(300*time.Millisecond, func() { _ = s.pg.CancelRequest(s.ctx) })
+		taken := make(chan error, 1)
+		go func() {
+			err := s.world.awaitRunning(s.ctx, sql)
+			if err == nil {
+				err = s.pg.CancelRequest(s.ctx)
+			}
+			taken <- err
+		}()
 		s.exec(sql)
-		timer.Stop()
+		// PostgreSQL signals the process and then its group: until it has closed the connection of
+		// the request, the second signal may still hit the next statement.
+		s.add("cancel request: %v", <-taken)
 		s.exec("SELECT 'alive'")
 	}
 	s.exec("SET statement_timeout = 200")

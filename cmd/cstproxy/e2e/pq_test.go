@@ -13,13 +13,13 @@ import (
 
 func TestPqSeesNoDifference(t *testing.T) {
 	w := sharedWorld(t)
-	direct := runPq(t, w.direct(w.cluster.Primary()))
-	compare(t, direct, runPq(t, w.through()))
+	direct := runPq(t, w, w.direct(w.cluster.Primary()))
+	compare(t, direct, runPq(t, w, w.through()))
 }
 
-func runPq(t *testing.T, url string) []string {
+func runPq(t *testing.T, w *world, url string) []string {
 	t.Helper()
-	s := &pqScript{ctx: t.Context(), url: url + "?sslmode=disable"}
+	s := &pqScript{ctx: t.Context(), world: w, url: url + "?sslmode=disable"}
 	db, err := sql.Open("postgres", s.url)
 	if err != nil {
 		t.Fatal(err)
@@ -35,9 +35,10 @@ func runPq(t *testing.T, url string) []string {
 
 type pqScript struct {
 	transcript
-	ctx context.Context
-	url string
-	db  *sql.DB
+	ctx   context.Context
+	world *world
+	url   string
+	db    *sql.DB
 }
 
 func (s *pqScript) told(err error) string {
@@ -163,10 +164,15 @@ func (s *pqScript) listen() {
 }
 
 func (s *pqScript) cancels() {
-	ctx, cancel := context.WithTimeout(s.ctx, 300*time.Millisecond)
-	defer cancel()
-	_, err := s.db.ExecContext(ctx, "SELECT pg_sleep(30)")
-	s.add("cancelled: %s", s.told(err))
+	const sleep = "SELECT pg_sleep(30)"
+	ctx, cancel := context.WithCancel(s.ctx)
+	seen := make(chan error, 1)
+	go func() {
+		defer cancel()
+		seen <- s.world.awaitRunning(s.ctx, sleep)
+	}()
+	_, err := s.db.ExecContext(ctx, sleep)
+	s.add("cancelled: %s; seen: %v", s.told(err), <-seen)
 	s.exec("SELECT 1")
 }
 

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// runScript runs a program of testdata with a connection string and returns what it printed.
+// runScript runs a program of testdata and returns what it printed. Its arguments are the connection
+// string to use and one of the primary, for seeing there that a statement sleeps.
 func runScript(t *testing.T, env []string, args ...string) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -33,8 +34,9 @@ func TestPsycopgSeesNoDifference(t *testing.T) {
 		t.Run(script, func(t *testing.T) {
 			const python = "/usr/bin/python3" // Debian's, which has Debian's drivers
 			env := []string{"PGSSLMODE=disable", "PYTHONDONTWRITEBYTECODE=1"}
-			direct := runScript(t, env, python, filepath.Join("testdata", script), w.direct(w.cluster.Primary()))
-			compare(t, direct, runScript(t, env, python, filepath.Join("testdata", script), w.through()))
+			primary, script := w.direct(w.cluster.Primary()), filepath.Join("testdata", script)
+			direct := runScript(t, env, python, script, primary, primary)
+			compare(t, direct, runScript(t, env, python, script, w.through(), primary))
 		})
 	}
 }
@@ -43,8 +45,9 @@ func TestNodePostgresSeesNoDifference(t *testing.T) {
 	w := sharedWorld(t)
 	env := []string{"NODE_PATH=" + nodePostgres(t)}
 	script := filepath.Join("testdata", "node-postgres.js")
-	direct := runScript(t, env, "node", script, w.direct(w.cluster.Primary()))
-	compare(t, direct, runScript(t, env, "node", script, w.through()))
+	primary := w.direct(w.cluster.Primary())
+	direct := runScript(t, env, "node", script, primary, primary)
+	compare(t, direct, runScript(t, env, "node", script, w.through(), primary))
 }
 
 // nodePostgresVersion is what npm installs where Debian's package is not.

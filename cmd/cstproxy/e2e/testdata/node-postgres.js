@@ -1,4 +1,5 @@
-// What node-postgres users do, printed line by line. Argument: a connection string.
+// What node-postgres users do, printed line by line. Arguments: a connection string, and
+// one to watch the primary by.
 'use strict';
 const crypto = require('crypto');
 const { Client, Pool } = require('pg');
@@ -14,7 +15,7 @@ async function attempt(label, action) {
   }
 }
 
-async function main(url) {
+async function main(url, watch) {
   const client = new Client({ connectionString: url, application_name: 'node script' });
   const notices = [];
   client.on('notice', (n) => notices.push(`${n.severity} ${n.code} ${n.message}`));
@@ -77,14 +78,23 @@ async function main(url) {
   await attempt('timeout', () => rows('SELECT pg_sleep(30)'));
   await client.query('RESET statement_timeout');
   const sleeping = attempt('cancelled', () => rows('SELECT pg_sleep(30)'));
-  setTimeout(() => new Client({ connectionString: url }).cancel(client, client._activeQuery ?? client.activeQuery), 300);
+  const watcher = new Client({ connectionString: watch });
+  await watcher.connect();
+  while ((await watcher.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).rows.length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  await watcher.end();
+  const canceller = new Client({ connectionString: url });
+  const taken = new Promise((resolve) => canceller.connection.once('end', resolve));
+  canceller.cancel(client, client._activeQuery ?? client.activeQuery);
   await sleeping;
+  await taken; // until then the second of PostgreSQL's two signals may hit the next statement
   await attempt('alive', () => rows("SELECT 'alive' AS a"));
   await attempt('drop', async () => (await client.query('DROP TABLE node_item')).command);
   await client.end();
 }
 
-main(process.argv[2]).catch((e) => {
+main(...process.argv.slice(2)).catch((e) => {
   say('failed', String(e.stack));
   process.exit(1);
 });

@@ -1,10 +1,11 @@
-"""What psycopg2 users do, printed line by line. Argument: a connection string."""
+"""What psycopg2 users do, printed line by line. Arguments: a connection string, and one to watch the primary by."""
 
 import hashlib
 import io
 import select
 import sys
 import threading
+import time
 
 import psycopg2
 import psycopg2.extras
@@ -19,7 +20,20 @@ def attempt(label, action):
         print(label, "->", type(e).__name__, e.pgcode, d.severity, repr(d.message_primary), repr(d.message_detail), d.statement_position)
 
 
-def main(url):
+def cancel_when_asleep(conn, watch):
+    other = psycopg2.connect(watch)
+    other.autocommit = True
+    cur = other.cursor()
+    while True:
+        cur.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        if cur.fetchone():
+            break
+        time.sleep(0.02)
+    other.close()
+    conn.cancel()
+
+
+def main(url, watch):
     conn = psycopg2.connect(url)
     cur = conn.cursor()
 
@@ -81,10 +95,10 @@ def main(url):
         conn.poll()
     print("notified", [(n.channel, n.payload) for n in conn.notifies])
 
-    timer = threading.Timer(0.3, conn.cancel)
-    timer.start()
+    canceller = threading.Thread(target=cancel_when_asleep, args=(conn, watch), daemon=True)
+    canceller.start()
     attempt("cancel", lambda: run("SELECT pg_sleep(30)"))
-    timer.join()
+    canceller.join()
     attempt("alive", lambda: run("SELECT 'alive'"))
     large = run("SELECT string_agg(md5(g::text), '') FROM generate_series(1, 200000) g")[0][0]
     print("large", len(large), hashlib.sha256(large.encode()).hexdigest()[:16])
@@ -95,4 +109,4 @@ def main(url):
     conn.close()
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])

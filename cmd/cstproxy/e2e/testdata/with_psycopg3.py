@@ -1,8 +1,9 @@
-"""What psycopg 3 users do, printed line by line. Argument: a connection string."""
+"""What psycopg 3 users do, printed line by line. Arguments: a connection string, and one to watch the primary by."""
 
 import hashlib
 import sys
 import threading
+import time
 
 import psycopg
 from psycopg import sql
@@ -20,7 +21,14 @@ def attempt(label, action):
         print(label, "->", told(e))
 
 
-def main(url):
+def cancel_when_asleep(conn, watch):
+    with psycopg.connect(watch, autocommit=True) as other:
+        while not other.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchone():
+            time.sleep(0.02)
+    conn.cancel()
+
+
+def main(url, watch):
     conn = psycopg.connect(url, autocommit=True)
     conn.add_notice_handler(lambda d: print("notice", d.severity, d.sqlstate, d.message_primary))
     cur = conn.cursor()
@@ -115,10 +123,10 @@ def main(url):
     for n in conn.notifies():
         print("notified", n.channel, n.payload)
         break
-    timer = threading.Timer(0.3, conn.cancel)
-    timer.start()
+    canceller = threading.Thread(target=cancel_when_asleep, args=(conn, watch), daemon=True)
+    canceller.start()
     attempt("cancel", lambda: run("SELECT pg_sleep(30)"))
-    timer.join()
+    canceller.join()
     attempt("alive", lambda: run("SELECT 'alive'"))
 
     # Two-phase commit.
@@ -134,4 +142,4 @@ def main(url):
     conn.close()
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])
