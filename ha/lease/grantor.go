@@ -3,7 +3,7 @@ package lease
 import (
 	"time"
 
-	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/ha/record"
 )
 
 // Grantor is the leader's side of the leases of one cluster. It lives as long as one leadership:
@@ -36,22 +36,20 @@ func (g *Grantor) Arrived(member string, r Request, now time.Duration) Ticket {
 	return Ticket{Member: member, Request: r, arrived: now}
 }
 
-// State is what the leader's log says at the moment of a grant.
-type State struct {
-	// Epoch is the present one.
-	Epoch topology.Epoch
-	// Frozen: an operation is at Freeze or beyond and has not let go of the epoch
-	// (record.Cluster.Frozen is not 0).
-	Frozen bool
-}
-
-// Grant answers a request after a quorum round that began after it arrived.
+// Grant answers a request after a quorum round that began after it arrived. c is what the leader's
+// log says when the round has ended. It refuses while an operation is at Freeze or beyond, and to a
+// member that goes by standbys which are not even among the former ones any more.
 //
 // G3: the request was sent before it arrived, so the lease has ended Wait after its arrival (G1).
 // That is noted before the reply leaves, whether or not it will reach the member. So it does no harm
 // that a Freeze may be on its way to the log: the promotion that follows it looks at Until then.
-func (g *Grantor) Grant(t Ticket, s State) (Reply, bool) {
-	if s.Frozen || t.Request.Epoch != s.Epoch {
+func (g *Grantor) Grant(t Ticket, c *record.Cluster) (Reply, bool) {
+	e := &c.Epoch
+	oldest := e.Version
+	if len(e.Former) > 0 {
+		oldest = e.Former[0].Version
+	}
+	if c.Frozen(e.Number) != 0 || t.Request.Epoch != e.Number || t.Request.Known < oldest {
 		return Reply{}, false
 	}
 	g.until[t.Member] = max(g.until[t.Member], t.arrived+g.terms.Wait())

@@ -11,7 +11,9 @@ import (
 // Birth differs from life to life: the answer to a request of before a restart is none to a request
 // of after it that has the same number.
 type Request struct {
-	Epoch  topology.Epoch
+	Epoch topology.Epoch
+	// Known is the version of the epoch's published standbys that the member goes by.
+	Known  uint64
 	Birth  uint64
 	Number uint64
 }
@@ -24,11 +26,15 @@ type Holder struct {
 	terms Terms
 	epoch topology.Epoch
 	until time.Duration
-	// frozen is the newest operation whose Freeze was obeyed and that has not ended.
+	// version is that of the epoch's published standbys.
+	version uint64
+	// granted: a leader has granted a lease of the epoch in this life; see Proven.
+	granted bool
+	// frozen is the operation whose Freeze is obeyed.
 	frozen record.OperationID
-	// newest is the highest operation that was ever obeyed or seen to end; an order of it or of an
-	// older one that arrives late does not freeze again.
-	newest record.OperationID
+	// ended: operations up to this one freeze nobody any more, as the log says. An order of one of
+	// them that arrives late is not obeyed.
+	ended  record.OperationID
 	birth  uint64
 	number uint64
 	asked  map[uint64]time.Duration // requests without an answer: when each was sent
@@ -39,55 +45,54 @@ func NewHolder(terms Terms, birth uint64) *Holder {
 	return &Holder{terms: terms, birth: birth, asked: map[uint64]time.Duration{}}
 }
 
-// maxAsked bounds the requests that still may be answered; L/3 apart, older ones are worthless.
-const maxAsked = 16
-
-// Follow tells the Holder what the log says, as far as this member has read it: the present epoch,
-// and the operation that freezes it (record.Cluster.Frozen; 0 for none) or the last one begun
-// (record.Cluster.LastOperation), so that a freeze that was obeyed is lifted when it has ended.
-// A new epoch ends the lease of the one before.
-func (h *Holder) Follow(epoch topology.Epoch, frozen, last record.OperationID) {
-	if epoch != h.epoch {
-		h.epoch, h.until = epoch, 0
+// Follow tells the Holder what the log says of the cluster, as far as this member has read it. A
+// new epoch ends the lease of the one before; a Freeze suspends it; the end of the operation that
+// froze, or its undoing, lifts that.
+func (h *Holder) Follow(c *record.Cluster) {
+	if c.Epoch.Number != h.epoch {
+		h.epoch, h.until, h.granted = c.Epoch.Number, 0, false
 		clear(h.asked)
 	}
-	switch {
-	case frozen != 0:
-		h.freeze(frozen)
-	case h.frozen != 0 && last >= h.frozen:
-		// The log knows the operation, and it does not freeze any more: it was undone, or it has
-		// ended. While last is lower, the order came ahead of the log and is obeyed.
+	h.version = c.Epoch.Version
+	ended := c.LastOperation
+	if o := c.Operation; o != nil && o.Step <= record.Promote {
+		ended = o.ID - 1
+	}
+	h.ended = max(h.ended, ended)
+	if h.frozen <= h.ended {
 		h.frozen = 0
 	}
-	h.newest = max(h.newest, last)
+	if operation := c.Frozen(h.epoch); operation != 0 {
+		h.freeze(operation)
+	}
 }
 
-// Freeze obeys a leader's order to route no more writes of epoch, for an operation. It returns the
-// operation that may be acknowledged; 0 when the order is none for this member: of another epoch, or
-// of an operation that has ended here.
+// Freeze obeys a leader's order to route no more writes of epoch, which may come ahead of the log.
+// It says whether Frozen may be acknowledged for the operation: not when the order is of another
+// epoch, or of an operation that freezes nobody any more.
 //
 // G4: after the acknowledgement the lease is not held, and stays so until the log says that the
-// operation will promote nobody: requests of before are forgotten, a Reply to a later one and a
+// operation promotes nobody: requests of before are forgotten, and a Reply to a later one and a
 // Proof do nothing while frozen.
-func (h *Holder) Freeze(operation record.OperationID, epoch topology.Epoch) record.OperationID {
-	if epoch != h.epoch || operation < h.newest && operation != h.frozen {
-		return 0
-	}
-	if operation == h.newest && h.frozen == 0 {
-		return 0 // the log has it, and it is not freezing
+func (h *Holder) Freeze(operation record.OperationID, epoch topology.Epoch) bool {
+	if epoch != h.epoch || operation <= h.ended || operation < h.frozen {
+		return false
 	}
 	h.freeze(operation)
-	return h.frozen
+	return true
 }
 
 func (h *Holder) freeze(operation record.OperationID) {
-	h.frozen, h.newest = max(h.frozen, operation), max(h.newest, operation)
+	h.frozen = max(h.frozen, operation)
 	h.until = 0
 	clear(h.asked)
 }
 
-// Frozen is the operation whose Freeze this member has obeyed and may acknowledge; 0 for none.
+// Frozen is the operation whose Freeze this member obeys, and may acknowledge; 0 for none.
 func (h *Holder) Frozen() record.OperationID { return h.frozen }
+
+// maxAsked bounds the requests that still may be answered; L/3 apart, older ones are worthless.
+const maxAsked = 16
 
 // Ask returns a request that is sent at sent or later.
 func (h *Holder) Ask(sent time.Duration) Request {
@@ -98,7 +103,7 @@ func (h *Holder) Ask(sent time.Duration) Request {
 		}
 	}
 	h.asked[h.number] = sent
-	return Request{Epoch: h.epoch, Birth: h.birth, Number: h.number}
+	return Request{Epoch: h.epoch, Known: h.version, Birth: h.birth, Number: h.number}
 }
 
 // Granted takes a leader's reply. The lease lasts L from when the request was sent, not from when
@@ -109,13 +114,17 @@ func (h *Holder) Granted(r Reply) bool {
 		return false
 	}
 	delete(h.asked, r.Number)
-	h.until = max(h.until, sent+h.terms.Length)
+	h.until, h.granted = max(h.until, sent+h.terms.Length), true
 	return true
 }
 
 // Proven takes a Proof of this member's own, which it collects while no leader answers.
+//
+// P4: it counts only after a grant in this epoch and in this life. A member that was just started
+// may have read less of the log than it had before, and go by standbys that everybody else takes
+// for forgotten; a leader grants nothing to a member that does.
 func (h *Holder) Proven(p Proof) bool {
-	if p.Epoch != h.epoch || h.frozen != 0 || !p.Holds() {
+	if p.Epoch != h.epoch || h.frozen != 0 || !h.granted || !p.Holds() {
 		return false
 	}
 	h.until = max(h.until, p.Began+h.terms.Length)

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -26,6 +27,7 @@ func (c *Cluster) advance(a *Advance) error {
 	if err := c.cross(present, a); err != nil {
 		return err
 	}
+	c.markFor(&next, present.Step)
 	switch {
 	case next.Step == Done && next.Kind.MakesEpoch():
 		c.Operation = nil
@@ -46,7 +48,7 @@ func (c *Cluster) advance(a *Advance) error {
 // mayBecome says why o cannot become next.
 func (o *Operation) mayBecome(next *Operation) error {
 	switch {
-	case next.Kind != o.Kind || next.From != o.From || next.To != o.To || next.By != o.By || next.Node != o.Node || next.Accept != o.Accept:
+	case next.Kind != o.Kind || next.From != o.From || next.To != o.To || next.By != o.By || next.Node != o.Node || next.Former != o.Former || next.Accept != o.Accept:
 		return malformed("%s %d cannot become another operation", o.Kind, o.ID)
 	case !o.Step.leadsTo(next.Step):
 		return malformed("step %s does not lead to step %s", o.Step, next.Step)
@@ -113,6 +115,37 @@ func (c *Cluster) cross(present *Operation, a *Advance) error {
 	}
 	c.start(*e)
 	return nil
+}
+
+// markFor marks the nodes for which it means something that an operation went from step to now's
+// step.
+func (c *Cluster) markFor(now *Operation, step Step) {
+	switch {
+	case now.Step == step:
+	case now.Kind.MakesEpoch() && now.Step == After:
+		c.setMark(now.Candidate, Mark{})
+		if now.Kind == Failover {
+			c.setMark(now.Former, Mark{Quarantine: fmt.Sprintf("it was the primary of epoch %d, and may have log that node %d lacks", now.From, now.Candidate)})
+		}
+	case now.Kind.MakesEpoch() && step == Promote:
+		mark := c.Mark(now.Candidate)
+		mark.Barred = fmt.Sprintf("its promotion to epoch %d was given up", now.To)
+		c.setMark(now.Candidate, mark)
+	case (now.Kind == Repair || now.Kind == Clone) && now.Outcome == Completed:
+		c.setMark(now.Node, Mark{})
+	case (now.Kind == Repair || now.Kind == Clone) && now.Outcome == Failed:
+		mark := c.Mark(now.Node)
+		mark.Tries++
+		c.setMark(now.Node, mark)
+	}
+}
+
+// Mark is what the fleet remembers of the node; the zero Mark for an ordinary one.
+func (c *Cluster) Mark(id topology.NodeID) Mark {
+	if m := c.Nodes[id]; m != nil {
+		return *m
+	}
+	return Mark{}
 }
 
 // Find is the operation or task under way with that number; nil when there is none.

@@ -168,7 +168,7 @@ func (c *Cluster) begin(o Operation) error {
 	case !o.Kind.MakesEpoch() && c.Tasks[o.Node] != nil:
 		return stale("%s %d of node %d is under way", c.Tasks[o.Node].Kind, c.Tasks[o.Node].ID, o.Node)
 	}
-	o.Recruited = slices.Clone(o.Recruited)
+	o.Recruited, o.Former = slices.Clone(o.Recruited), c.Epoch.Primary
 	c.LastOperation = o.ID
 	if !o.Kind.MakesEpoch() {
 		c.Tasks = maps.Clone(c.Tasks)
@@ -202,22 +202,29 @@ func (c *Cluster) mark(m *Marking) error {
 	if m.Node <= 0 {
 		return malformed("there is no node %d", m.Node)
 	}
+	mark := Mark{}
+	if m.Mark != nil {
+		mark = *m.Mark
+	}
+	c.setMark(m.Node, mark)
+	return nil
+}
+
+func (c *Cluster) setMark(id topology.NodeID, mark Mark) {
 	c.Nodes = maps.Clone(c.Nodes)
-	if m.Mark == nil || *m.Mark == (Mark{}) {
-		delete(c.Nodes, m.Node)
-		return nil
+	if mark == (Mark{}) {
+		delete(c.Nodes, id)
+		return
 	}
 	if c.Nodes == nil {
 		c.Nodes = map[topology.NodeID]*Mark{}
 	}
-	mark := *m.Mark
-	c.Nodes[m.Node] = &mark
-	return nil
+	c.Nodes[id] = &mark
 }
 
-// maxFormer bounds the sets that a member which is away may still go by. While the list is full
+// MaxFormer bounds Epoch.Former, the sets that a member which is away may still go by. While the list is full
 // the published sets stay as they are, which is safe: only they make a candidate.
-const maxFormer = 32
+const MaxFormer = 32
 
 func (c *Cluster) publish(s *Publish) error {
 	switch {
@@ -233,7 +240,7 @@ func (c *Cluster) publish(s *Publish) error {
 	e := c.Epoch
 	e.Former = slices.DeleteFunc(slices.Clone(e.Former), func(f Former) bool { return f.Version < s.Known })
 	if !e.Standbys.Equal(s.Standbys) {
-		if len(e.Former) >= maxFormer {
+		if len(e.Former) >= MaxFormer {
 			return stale("%d former sets of standbys are still known to some member", len(e.Former))
 		}
 		e.Former = append(e.Former, Former{Version: e.Version, Standbys: e.Standbys})

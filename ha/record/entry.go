@@ -45,7 +45,10 @@ type Begin struct {
 // To, Node, Accept and By must be the same, whoever was recruited stays so, the Candidate is set
 // with Promote for good, and Step follows the ways that Step names. Epoch is set exactly when a
 // failover or switch moves to After: the new epoch, whose Standbys everybody who learns of it learns
-// with it. With Step Done the operation moves to Past.
+// with it. With Step Done the operation moves to Past. What an operation means for a node is marked
+// in the same stroke: a failover's old primary is in quarantine from After on, a candidate whose
+// promotion was given up is barred, a repair that is done clears the node's mark, and one that
+// failed counts in it.
 type Advance struct {
 	From  Step      `json:"from"`
 	To    Operation `json:"to"`

@@ -139,6 +139,11 @@ type Operation struct {
 	// Candidate and Expected are set with Promote: who, and what it must have received at least.
 	Candidate topology.NodeID `json:"candidate,omitempty"`
 	Expected  topology.LSN    `json:"expected,omitempty"`
+	// Former is the primary of From; set by the record.
+	Former topology.NodeID `json:"former,omitempty"`
+	// Lost is how much log, at least, the old primary had written that Candidate has not received,
+	// as far as anybody saw it; bytes, set with Promote.
+	Lost uint64 `json:"lost,omitempty"`
 	// Accept is what an operator agreed to lose.
 	Accept Accept `json:"accept,omitempty"`
 	// Mode narrows what the kind may do ("reattach", "rewind", "rebuild" of a repair).
@@ -201,6 +206,8 @@ type Mark struct {
 	Fault string `json:"fault,omitempty"`
 	// Quarantine: it may hold log that the cluster does not; nothing is started there but a repair.
 	Quarantine string `json:"quarantine,omitempty"`
-	// Tries are the automatic repairs since it last was healthy.
+	// Barred: a promotion failed there; it is not tried again until the node was healthy once more.
+	Barred string `json:"barred,omitempty"`
+	// Tries are the repairs that failed since it last was healthy.
 	Tries int `json:"tries,omitempty"`
 }

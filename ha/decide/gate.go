@@ -1,0 +1,81 @@
+package decide
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/record"
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// opening says what a promotion still waits for before it can be committed.
+type opening struct {
+	// until is when time alone opens it; not later than now when nothing has to lapse.
+	until time.Duration
+	// shut: time alone does not open it, a member has to be heard or more standbys cut off.
+	shut bool
+	why  string
+}
+
+// gate opens when no member can route a write of op.From, or forward an answer of its primary, now
+// or later: every member has confirmed the Freeze, or all leases have lapsed and nobody can renew
+// one by a proof of his own. Why that is so is written in package lease.
+func (p *Picture) gate(op *record.Operation, cut []topology.NodeID) opening {
+	if p.Alone || p.Weakness&NoLeaseWait != 0 {
+		return opening{}
+	}
+	length := p.lease() + time.Duration(float64(p.lease())*p.Policy.Drift)
+	until := max(p.LeaderSince, p.LastRecruit, p.leftBefore(op)) + length
+	var missing []string
+	for i := range p.Members {
+		if m := &p.Members[i]; !m.Witness && m.Frozen != op.ID {
+			missing = append(missing, m.Name)
+			until = max(until, m.LeaseUntil)
+		}
+	}
+	if len(missing) == 0 {
+		return opening{}
+	}
+	who := strings.Join(missing, ", ")
+	broken := op.Accept == record.AcceptLoss || p.Record.Epoch.BrokenForAll(cut) || p.Weakness&NoRecruit != 0
+	if !broken {
+		stopped, ok := p.stoppedAt(op)
+		if !ok {
+			return opening{shut: true, why: fmt.Sprintf("%s has not confirmed that it writes no more, and may go on with node %d: too few of the standbys that it goes by are cut off",
+				who, p.Record.Epoch.Primary)}
+		}
+		until = max(until, stopped+length)
+	}
+	if p.Now >= until {
+		return opening{}
+	}
+	return opening{until: until, why: fmt.Sprintf("%s may hold a lease of epoch %d for %s more", who, op.From, short(until-p.Now))}
+}
+
+// leftBefore is the latest time at which a node that op did not recruit can have left the old
+// primary: one that somebody else promoted left before this step, at a time that nobody noted.
+func (p *Picture) leftBefore(op *record.Operation) time.Duration {
+	for i := range p.Nodes {
+		n := &p.Nodes[i]
+		if n.ID != p.Record.Epoch.Primary && n.Fact.Role == topology.RolePrimary && n.Fact.Recruited != op.To {
+			return p.StepSince
+		}
+	}
+	return 0
+}
+
+// stoppedAt is when this leader knew that the operation had stopped the old primary's server.
+func (p *Picture) stoppedAt(op *record.Operation) (time.Duration, bool) {
+	old := p.primary()
+	if old == nil || !old.Fact.Stopped {
+		return 0, false
+	}
+	for i := range p.Finished {
+		r := &p.Finished[i]
+		if a := r.Action; r.Err == "" && a.Verb == Stop && a.Node == old.ID && a.Operation == op.ID {
+			return r.At, true
+		}
+	}
+	return 0, false
+}

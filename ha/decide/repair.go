@@ -1,0 +1,180 @@
+package decide
+
+import (
+	"fmt"
+
+	"github.com/cstproxy/cstproxy/ha/record"
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// repair climbs the ladder: re-attach, rewind, rebuild. Which rung is due follows from facts, and
+// from what this leader has tried; a successor begins again with what costs nothing.
+func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
+	w := p.work(op)
+	fact := &n.Fact
+	if op.Kind == record.Clone {
+		return p.rebuild(w, n, f)
+	}
+	switch {
+	case n.ID == p.Record.Epoch.Primary:
+		return p.end(op, record.Failed, fmt.Sprintf("node %d is the primary", n.ID))
+	case p.well(n) && (op.Mode == "" || op.Mode == "reattach" || w.rung(op.Mode)):
+		return p.end(op, record.Completed, fmt.Sprintf("node %d follows node %d", n.ID, p.Record.Epoch.Primary))
+	case op.Mode == "rebuild":
+		return p.rebuild(w, n, f)
+	case op.Mode == "rewind":
+		return p.rewind(w, n, f)
+	case fact.At == 0 || !p.fresh(fact) && !fact.Stopped:
+		return p.noAnswer(w, n)
+	case fact.Role == topology.RolePrimary && !fact.Stopped:
+		return p.stopSecond(w, n)
+	case fact.SystemID != 0 && fact.SystemID != p.Record.Epoch.SystemID:
+		return p.end(op, record.Failed, fmt.Sprintf("node %d is of another system; `cstproxy ctl repair -i %d --mode rebuild` replaces what is there", n.ID, n.ID))
+	case !fact.Complete:
+		return p.rebuild(w, n, f)
+	case p.diverged(n):
+		return p.rewind(w, n, f)
+	}
+	return p.reattach(w, n, f)
+}
+
+// rung says whether the forced way of a mode has been gone.
+func (w *work) rung(mode string) bool {
+	verb := Rewind
+	if mode == "rebuild" {
+		verb = Rebuild
+	}
+	for i := range w.p.Finished {
+		if r := &w.p.Finished[i]; r.Action.Operation == w.op.ID && r.Action.Verb == verb && r.Err == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// diverged says whether the node has log that is not on the way to the epoch's.
+func (p *Picture) diverged(n *Node) bool {
+	f := &n.Fact
+	at := max(f.Write, f.Receive, f.Replay)
+	if !f.History.Known() && f.History.Timeline != 1 {
+		return false
+	}
+	return !f.History.IsPrefixOf(p.Record.Epoch.History, at)
+}
+
+func (p *Picture) noAnswer(w *work, n *Node) Plan {
+	if p.taskAge(n.ID) > catchUp {
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d and its host have not answered for %s", n.ID, short(p.taskAge(n.ID))))
+	}
+	w.wake(catchUp - p.taskAge(n.ID))
+	w.look(n.ID)
+	return w.plan("node %d does not answer", n.ID)
+}
+
+// stopSecond stops a server that runs as a primary beside the epoch's: in order, so that it can be
+// rewound, and at once when it does not obey.
+func (p *Picture) stopSecond(w *work, n *Node) Plan {
+	fast, hard := w.action(Stop, n.ID), w.action(Stop, n.ID)
+	fast.Mode, hard.Mode = "fast", "immediate"
+	if w.do(fast, 1) == failed && w.do(hard, 2) == failed {
+		text, _ := w.tried(hard)
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d runs as a second primary and cannot be stopped: %s", n.ID, text))
+	}
+	if p.taskAge(n.ID) > 2*fast.Timeout+hard.Timeout {
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d runs as a second primary and was not seen to stop", n.ID))
+	}
+	w.wake(retryAfter)
+	return w.plan("node %d runs as a second primary: it is being stopped", n.ID)
+}
+
+// reattach starts the server when it is down, and points it at the primary.
+func (p *Picture) reattach(w *work, n *Node, f finding) Plan {
+	start, follow := w.action(Start, n.ID), w.follow(n.ID)
+	if n.Fact.Stopped {
+		if state := w.do(start, 2); state == failed {
+			return p.unattached(w, n, f, start)
+		}
+		w.wake(retryAfter)
+		return w.plan("node %d is being started as a standby", n.ID)
+	}
+	switch state := w.do(follow, 3); {
+	case state == failed:
+		return p.unattached(w, n, f, follow)
+	case state == succeeded && p.taskAge(n.ID) > catchUp:
+		return p.unattached(w, n, f, follow)
+	}
+	w.wake(max(catchUp-p.taskAge(n.ID), retryAfter))
+	return w.plan("node %d is to follow node %d", n.ID, p.Record.Epoch.Primary)
+}
+
+// unattached goes on to the last rung, unless the operator has forbidden it.
+func (p *Picture) unattached(w *work, n *Node, f finding, last Action) Plan {
+	text, _ := w.tried(last)
+	if text == "" {
+		text = "it does not stream"
+	}
+	if w.op.Mode == "reattach" {
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d could not be attached: %s", n.ID, text))
+	}
+	return p.rebuild(w, n, f)
+}
+
+// rewind takes back what the node wrote beside the epoch's way. pg_rewind changes the directory in
+// place, so one that failed leaves only the last rung.
+func (p *Picture) rewind(w *work, n *Node, f finding) Plan {
+	if why := p.onlyCopy(n, f); why != "" {
+		return p.end(w.op, record.Failed, why)
+	}
+	a := w.action(Rewind, n.ID)
+	a.Upstream = p.Record.Epoch.Primary
+	switch state := w.do(a, 1); {
+	case state == failed && w.op.Mode == "rewind":
+		text, _ := w.tried(a)
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d could not be rewound: %s", n.ID, text))
+	case state == failed:
+		return p.rebuild(w, n, f)
+	case state == succeeded && p.sinceDone(a) > catchUp:
+		return p.rebuild(w, n, f)
+	}
+	w.wake(catchUp)
+	return w.plan("node %d has log that node %d lacks: it is being rewound, and that log kept aside", n.ID, p.Record.Epoch.Primary)
+}
+
+// rebuild copies the primary anew. Unless an operator asked for just that, the old directory must
+// be kept: it may hold the only copy of what the node alone had written.
+func (p *Picture) rebuild(w *work, n *Node, f finding) Plan {
+	if why := p.onlyCopy(n, f); why != "" {
+		return p.end(w.op, record.Failed, why)
+	}
+	a := w.action(Rebuild, n.ID)
+	a.Upstream, a.Mode = p.Record.Epoch.Primary, "keep"
+	if w.op.Mode == "rebuild" {
+		a.Mode = "replace"
+	}
+	switch state := w.do(a, 1); {
+	case state == failed:
+		text, _ := w.tried(a)
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d could not be rebuilt: %s", n.ID, text))
+	case state == succeeded && p.well(n):
+		return p.end(w.op, record.Completed, fmt.Sprintf("node %d was rebuilt and follows node %d", n.ID, p.Record.Epoch.Primary))
+	case state == succeeded && p.sinceDone(a) > catchUp:
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d was rebuilt and does not stream", n.ID))
+	}
+	w.wake(catchUp)
+	return w.plan("node %d is being rebuilt from node %d", n.ID, a.Upstream)
+}
+
+// onlyCopy says why nothing on the node may be overwritten now: no healthy primary holds what the
+// cluster agreed on.
+func (p *Picture) onlyCopy(n *Node, f finding) string {
+	primary := p.primary()
+	switch {
+	case n.ID == p.Record.Epoch.Primary:
+		return fmt.Sprintf("node %d is the primary", n.ID)
+	case primary == nil || f.is != healthy || !p.fresh(&primary.Fact) || primary.Fact.Role != topology.RolePrimary:
+		return fmt.Sprintf("node %d is left as it is, because the primary is not well: %s", n.ID, f.why)
+	case !primary.Fact.History.Equal(p.Record.Epoch.History):
+		return fmt.Sprintf("node %d is left as it is, because node %d is not on the timeline of epoch %d", n.ID, primary.ID, p.Record.Epoch.Number)
+	}
+	return ""
+}

@@ -1,0 +1,93 @@
+package decide
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/record"
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// tasks takes every task one step on. An entry of one goes before the actions of the others, which
+// are asked for again after it.
+func (p *Picture) tasks(f finding) Plan {
+	var all Plan
+	for _, id := range slices.Sorted(maps.Keys(p.Record.Tasks)) {
+		plan := p.task(p.Record.Tasks[id], f)
+		if plan.Entry != nil {
+			return plan
+		}
+		all.Actions = append(all.Actions, plan.Actions...)
+		if all.Why != "" && plan.Why != "" {
+			all.Why += "; "
+		}
+		all.Why += plan.Why
+		if plan.Again != 0 && (all.Again == 0 || plan.Again < all.Again) {
+			all.Again = plan.Again
+		}
+	}
+	return all
+}
+
+func (p *Picture) task(op *record.Operation, f finding) Plan {
+	n := p.node(op.Node)
+	switch {
+	case n == nil:
+		return p.end(op, record.Failed, fmt.Sprintf("node %d was taken out of the configuration", op.Node))
+	case op.Step == record.Intent:
+		return p.advance(op, record.After, "%s node %d: %s", op.Kind, op.Node, op.Why)
+	case op.Kind == record.Restart:
+		return p.restart(op, n)
+	}
+	return p.repair(op, n, f)
+}
+
+// restart runs a server again that is down: the epoch's primary as primary, others as standbys.
+func (p *Picture) restart(op *record.Operation, n *Node) Plan {
+	w := p.work(op)
+	verb, role := Start, topology.RoleStandby
+	if n.ID == p.Record.Epoch.Primary {
+		verb, role = Revive, topology.RolePrimary
+	}
+	a := w.action(verb, n.ID)
+	state := w.do(a, 2)
+	switch {
+	case state == failed:
+		text, _ := w.tried(a)
+		return p.end(op, record.Failed, fmt.Sprintf("node %d did not start: %s", n.ID, text))
+	case state == succeeded && n.Fact.Role == role && !n.Fact.Stopped:
+		return p.end(op, record.Completed, fmt.Sprintf("node %d runs again as a %s", n.ID, role))
+	case p.taskAge(n.ID) > a.Timeout+patience:
+		return p.end(op, record.Failed, fmt.Sprintf("node %d did not come back within %s", n.ID, short(p.taskAge(n.ID))))
+	}
+	w.wake(a.Timeout + patience - p.taskAge(n.ID))
+	return w.plan("node %d is being started", n.ID)
+}
+
+const (
+	// catchUp is how long a node that was told to follow may take until it streams.
+	catchUp = 30 * time.Second
+	// idleStandby is how long a standby may receive nothing before it is repaired: longer than its
+	// receiver takes to notice a dead connection and to try again.
+	idleStandby = 10 * time.Second
+)
+
+// well says whether a standby does what it should: it streams, on the way of the epoch, and is not
+// told to stay away.
+func (p *Picture) well(n *Node) bool {
+	f := &n.Fact
+	return p.fresh(f) && f.Role == topology.RoleStandby && f.Streaming && f.Recruited == 0 && f.Complete &&
+		f.SystemID == p.Record.Epoch.SystemID && p.astray(n) == "" && !p.followsAstray(n)
+}
+
+// followsAstray says whether a standby streams from somebody who neither is the primary nor follows
+// it. Whom it follows is not always known.
+func (p *Picture) followsAstray(n *Node) bool {
+	up := p.node(n.Fact.Upstream)
+	if up == nil || up.ID == p.Record.Epoch.Primary {
+		return false
+	}
+	return p.Record.Mark(up.ID).Quarantine != "" || p.fresh(&up.Fact) && up.Fact.Role == topology.RolePrimary
+}
