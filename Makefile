@@ -11,7 +11,7 @@ VERSION  = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # and the tests of what the allocator or the clock say are meaningless under it.
 TESTFLAGS = -timeout 25m
 
-.PHONY: demo build install deps test oracle unit e2e soak lint fuzz bench-quick clean
+.PHONY: demo build install deps test oracle unit e2e soak sim lint fuzz bench-quick clean
 
 demo: ## a primary, two standbys, cstproxy on port 9999, until Ctrl-C
 	@scripts/install-deps demo
@@ -43,6 +43,9 @@ e2e: deps
 
 soak: deps ## the long ones: minutes of load, 5,000 clients, gigabytes
 	CST_LONG=1 go test -count=1 -v -timeout 90m ./cmd/cstproxy/e2e
+
+sim: ## failovers in a made-up world, CST_SIM_SEEDS of them
+	CST_SIM_SEEDS=$${CST_SIM_SEEDS:-100000} go test -count=1 -v -timeout 300m -run 'TestSeeds$$' ./ha/sim
 
 lint:
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
