@@ -165,8 +165,10 @@ func (p *Picture) promote(op *record.Operation) Plan {
 	state := w.do(a, 3)
 	f := &n.Fact
 	switch {
-	case state == succeeded && f.Role == topology.RolePrimary && f.History.Timeline > p.Record.Epoch.History.Timeline && f.At >= p.StepSince:
+	case state == succeeded && f.Role == topology.RolePrimary && f.At >= p.StepSince && f.History.Timeline > p.Record.Epoch.History.Timeline:
 		return p.cross(op, n)
+	case state == succeeded && f.Role == topology.RolePrimary && f.At >= p.StepSince:
+		return p.giveUpPromotion(op, fmt.Sprintf("node %d became a primary on timeline %d, which is not above timeline %d", n.ID, f.History.Timeline, p.Record.Epoch.History.Timeline))
 	case state == failed:
 		text, _ := w.tried(a)
 		return p.giveUpPromotion(op, fmt.Sprintf("node %d could not be promoted: %s", op.Candidate, text))

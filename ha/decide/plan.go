@@ -84,9 +84,9 @@ func (p *Picture) begin(o record.Operation, why string) Plan {
 
 // numbered gives an operation the numbers that the record demands now.
 func (p *Picture) numbered(o record.Operation) record.Operation {
-	o.ID, o.From, o.To, o.Step = p.Record.LastOperation+1, p.Record.Epoch.Number, p.Record.Epoch.Number, record.Intent
+	o.ID, o.From, o.To, o.Step = p.Record.LastOperation+1, p.Record.Epoch.Number, p.Record.LastEpoch, record.Intent
 	if o.Kind.MakesEpoch() {
-		o.To = p.Record.LastEpoch + 1
+		o.To++
 	}
 	return o
 }

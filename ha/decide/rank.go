@@ -195,6 +195,11 @@ func (p *Picture) unfitKnown(n *Node, op *record.Operation) string {
 	if why := p.astray(n); why != "" {
 		return why
 	}
+	if f.Role == topology.RoleStandby && f.History.Timeline != e.History.Timeline {
+		// It lacks all that the primary wrote, and PostgreSQL would give it the number of a timeline
+		// that exists.
+		return fmt.Sprintf("is still on timeline %d, at %s", f.History.Timeline, p.position(n))
+	}
 	return p.lower(n)
 }
 
@@ -248,7 +253,7 @@ func (p *Picture) lossy(c choice, cut []topology.NodeID) string {
 			return fmt.Sprintf("only %d of the %d synchronous standbys are at hand, and %d are needed to be sure of the last commit",
 				countIn(e.Sync.Nodes, cut), len(e.Sync.Names), len(e.Sync.Names)-e.Sync.Count+1)
 		}
-		return ""
+		return p.outrun(c, cut)
 	}
 	if c.behind > p.Policy.MaxLag {
 		age := ""
@@ -257,6 +262,18 @@ func (p *Picture) lossy(c choice, cut []topology.NodeID) string {
 		}
 		return fmt.Sprintf("node %d lacks at least %s of what the primary had written (%s of %s%s), and max_lag_on_failover is %s",
 			c.node.ID, bytes(c.behind), c.at, p.primary().Fact.Write, age, bytes(p.Policy.MaxLag))
+	}
+	return ""
+}
+
+// outrun says which synchronous standby has more than c: one that may not be promoted itself, and
+// that may have confirmed the last commit alone.
+func (p *Picture) outrun(c choice, cut []topology.NodeID) string {
+	for i := range p.Nodes {
+		n := &p.Nodes[i]
+		if slices.Contains(cut, n.ID) && slices.Contains(p.Record.Epoch.Sync.Nodes, n.ID) && p.astray(n) == "" && p.position(n) > c.at {
+			return fmt.Sprintf("node %d %s, but it is a synchronous standby and has %s more than node %d", n.ID, p.unfitKnown(n, nil), bytes(uint64(p.position(n)-c.at)), c.node.ID)
+		}
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/topology"
@@ -18,13 +19,15 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 	switch {
 	case n.ID == p.Record.Epoch.Primary:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d is the primary", n.ID))
+	case w.busy():
+		return w.plan("node %d is in repair", n.ID)
 	case p.well(n) && (op.Mode == "" || op.Mode == "reattach" || w.rung(op.Mode)):
 		return p.end(op, record.Completed, fmt.Sprintf("node %d follows node %d", n.ID, p.Record.Epoch.Primary))
 	case op.Mode == "rebuild":
 		return p.rebuild(w, n, f)
 	case op.Mode == "rewind":
 		return p.rewind(w, n, f)
-	case fact.At == 0 || !p.fresh(fact) && !fact.Stopped:
+	case !p.fresh(fact):
 		return p.noAnswer(w, n)
 	case fact.Role == topology.RolePrimary && !fact.Stopped:
 		return p.stopSecond(w, n)
@@ -36,6 +39,11 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 		return p.rewind(w, n, f)
 	}
 	return p.reattach(w, n, f)
+}
+
+// busy says whether something is being done to the node right now; it may not answer meanwhile.
+func (w *work) busy() bool {
+	return slices.ContainsFunc(w.p.Running, func(a Action) bool { return a.Operation == w.op.ID && a.Verb != Look })
 }
 
 // rung says whether the forced way of a mode has been gone.
@@ -62,9 +70,11 @@ func (p *Picture) diverged(n *Node) bool {
 	return !f.History.IsPrefixOf(p.Record.Epoch.History, at)
 }
 
+// noAnswer waits for the node's host. To give up is no failure of the repair: it begins again when
+// the host is back.
 func (p *Picture) noAnswer(w *work, n *Node) Plan {
 	if p.taskAge(n.ID) > catchUp {
-		return p.end(w.op, record.Failed, fmt.Sprintf("node %d and its host have not answered for %s", n.ID, short(p.taskAge(n.ID))))
+		return p.end(w.op, record.Undone, fmt.Sprintf("node %d and its host have not answered for %s", n.ID, short(p.taskAge(n.ID))))
 	}
 	w.wake(catchUp - p.taskAge(n.ID))
 	w.look(n.ID)
@@ -112,6 +122,9 @@ func (p *Picture) unattached(w *work, n *Node, f finding, last Action) Plan {
 	text, _ := w.tried(last)
 	if text == "" {
 		text = "it does not stream"
+	}
+	if !p.fresh(&n.Fact) {
+		return p.noAnswer(w, n) // nothing is known against what is there
 	}
 	if w.op.Mode == "reattach" {
 		return p.end(w.op, record.Failed, fmt.Sprintf("node %d could not be attached: %s", n.ID, text))

@@ -69,7 +69,11 @@ func (p *Picture) tally(id topology.NodeID) tally {
 		if !lives {
 			t.failing = append(t.failing, s.Since)
 			t.longest = max(t.longest, s.Since)
-			t.texts = append(t.texts, fmt.Sprintf("%s %s for %s", m.Name, s.Class, short(s.Since)))
+			text := fmt.Sprintf("%s: %s", m.Name, s.Class)
+			if s.Since >= time.Millisecond {
+				text += " for " + short(s.Since)
+			}
+			t.texts = append(t.texts, text)
 		}
 	}
 	t.quorum = t.voters/2 + 1

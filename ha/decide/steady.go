@@ -149,7 +149,7 @@ func (p *Picture) crash(f finding) Plan {
 		return p.cause(f, f.why)
 	case task != nil && task.Kind == record.Restart && p.taskAge(n.ID) < p.Policy.RestartBudget:
 		return wait(p.Policy.RestartBudget-p.taskAge(n.ID), "%s; it is being restarted", f.why)
-	case task == nil && !p.restartedInVain(n.ID) && f.since < p.Policy.RestartBudget:
+	case task == nil && p.restartsInVain(n.ID) == 0 && f.since < p.Policy.RestartBudget:
 		return p.revive(n, f.why)
 	}
 	return p.cause(f, f.why+"; its restart did not help")
@@ -162,22 +162,40 @@ func (p *Picture) revive(n *Node, why string) Plan {
 		return p.froze(why)
 	case !n.Managed || p.Record.Tasks[n.ID] != nil:
 		return Plan{Why: why, Alarm: why}
-	case p.restartedInVain(n.ID):
-		return p.cause(finding{is: crashed}, why)
 	}
 	return p.begin(record.Operation{Kind: record.Restart, Node: n.ID}, why)
 }
 
-// restartedInVain says whether the newest operation of the epoch is a restart of the node that
-// failed.
-func (p *Picture) restartedInVain(id topology.NodeID) bool {
-	for i := len(p.Record.Past) - 1; i >= 0; i-- {
+// lastResort restarts a crashed primary whatever on_crash says, because nothing else is left. The
+// server may lack something that returns, so the pauses between the tries double.
+func (p *Picture) lastResort(f finding, why string) Plan {
+	const restarts = 12 // the last one an hour after the crash
+	n := p.restartsInVain(p.Record.Epoch.Primary)
+	if n >= restarts {
+		return refuse(why, fmt.Sprintf("its restart failed %d times", n))
+	}
+	if due := time.Second<<n - time.Second; f.since < due {
+		plan := wait(due-f.since, "%s; its restart failed %d times, the next one follows in %s", why, n, short(due-f.since))
+		plan.Alarm = plan.Why
+		return plan
+	}
+	return p.revive(p.primary(), why)
+}
+
+// restartsInVain counts the restarts of the node in this epoch that failed since one succeeded.
+func (p *Picture) restartsInVain(id topology.NodeID) int {
+	vain := 0
+	for i := range p.Record.Past {
 		o := &p.Record.Past[i]
-		if o.Kind == record.Restart && o.Node == id {
-			return o.From == p.Record.Epoch.Number && o.Outcome == record.Failed
+		switch {
+		case o.Kind != record.Restart || o.Node != id || o.From != p.Record.Epoch.Number:
+		case o.Outcome == record.Completed:
+			vain = 0
+		case o.Outcome == record.Failed:
+			vain++
 		}
 	}
-	return false
+	return vain
 }
 
 // taskAge is how long this leader has known the task of a node.
@@ -220,19 +238,26 @@ func (p *Picture) cause(f finding, why string) Plan {
 		return refuse(why, "two voters do not fail over by themselves: add a witness, or use `cstproxy ctl failover`")
 	}
 	if left := p.Policy.AntiFlap - (p.Now - p.EpochSince); p.EpochSince != 0 && left > 0 && p.madeBy(record.Failover) {
+		if f.is == crashed && p.primary().Managed {
+			return p.lastResort(f, fmt.Sprintf("%s; the last failover was %s ago", why, short(p.Now-p.EpochSince)))
+		}
 		plan := refuse(why, fmt.Sprintf("the last failover was %s ago, the next one may begin after %s; `cstproxy ctl failover` does it now", short(p.Now-p.EpochSince), short(p.Policy.AntiFlap)))
 		plan.Again = left
 		return plan
 	}
-	return p.attempt(why)
+	return p.attempt(f, why)
 }
 
 // attempt begins a failover when there is somebody who might be promoted. After attempts that came
 // to nothing it takes somebody who could be promoted by all that is known, and ever more time.
-func (p *Picture) attempt(why string) Plan {
+func (p *Picture) attempt(f finding, why string) Plan {
 	c := p.choose(nil)
 	if c.node == nil {
-		return refuse(why, fmt.Sprintf("nobody can be promoted: %s", join(c.refused)))
+		why += fmt.Sprintf("; nobody can be promoted: %s", join(c.refused))
+		if f.is == crashed {
+			return p.lastResort(f, why)
+		}
+		return Plan{Why: why, Alarm: why}
 	}
 	n, waits := p.attempts()
 	if n == 0 {

@@ -163,8 +163,10 @@ func (c *Cluster) begin(o Operation) error {
 		return stale("epoch %d does not follow %d, the highest number given", o.To, c.LastEpoch)
 	case o.Kind.MakesEpoch() && o.To > maxEpoch:
 		return malformed("there is no epoch %d", o.To)
-	case !o.Kind.MakesEpoch() && (o.To != o.From || o.Node == 0):
-		return malformed("a %s names a node and stays in its epoch", o.Kind)
+	case !o.Kind.MakesEpoch() && o.Node == 0:
+		return malformed("a %s is about a node", o.Kind)
+	case !o.Kind.MakesEpoch() && o.To != c.LastEpoch:
+		return stale("epoch %d is not the highest number given, which is %d", o.To, c.LastEpoch)
 	case !o.Kind.MakesEpoch() && c.Tasks[o.Node] != nil:
 		return stale("%s %d of node %d is under way", c.Tasks[o.Node].Kind, c.Tasks[o.Node].ID, o.Node)
 	}

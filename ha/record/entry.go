@@ -33,7 +33,7 @@ type Adopt struct {
 }
 
 // Begin starts an operation at step Intent. Its ID must be LastOperation+1 and its From the current
-// epoch; a failover's or switch's To must be LastEpoch+1, any other kind's To equals From. Nothing
+// epoch; a failover's or switch's To must be LastEpoch+1, any other kind's LastEpoch. Nothing
 // begins beside a failover or switch, and at most one task for each node; a failover or switch ends
 // the tasks of the epoch before it (Outcome "failed", Note "overtaken").
 type Begin struct {

@@ -127,7 +127,8 @@ func (s Step) String() string {
 type Operation struct {
 	ID   OperationID `json:"id"`
 	Kind Kind        `json:"kind"`
-	// From is the epoch when it began, To the one that it makes (failover, switch) or the same.
+	// From is the epoch when it began, To the one that it makes (failover, switch) or the highest
+	// number given (task): hosts may have seen that of an operation that was given up.
 	From topology.Epoch `json:"from"`
 	To   topology.Epoch `json:"to"`
 	Step Step           `json:"step"`
