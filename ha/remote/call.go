@@ -25,11 +25,8 @@ type call struct {
 // what it wrote. It ends with ctx, or after Config.AskTimeout; the host ends the command soon after.
 // Errors: *ExitError, *Unreachable, *HostKey, *Auth, the context's.
 func (h *Host) Ask(ctx context.Context, argv []string) (Output, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, h.cfg.AskTimeout)
-		defer cancel()
-	}
+	ctx, cancel := h.bounded(ctx)
+	defer cancel()
 	words, err := quote(argv)
 	if err != nil {
 		return Output{}, err
@@ -42,6 +39,14 @@ func (h *Host) Ask(ctx context.Context, argv []string) (Output, error) {
 	return out, err
 }
 
+// bounded gives a context without a deadline one.
+func (h *Host) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, h.cfg.AskTimeout)
+}
+
 // seconds is how long ctx has, rounded up and at least 1; 0 when it has no end.
 func seconds(ctx context.Context) int {
 	end, ok := ctx.Deadline()
@@ -51,7 +56,8 @@ func seconds(ctx context.Context) int {
 	return max(1, int((time.Until(end)+time.Second-1)/time.Second))
 }
 
-// exec runs a call in its turn, and returns the wrapper's account, if there is one, apart.
+// exec runs a call in its turn, and returns the wrapper's account, if there is one, apart. A
+// connection that turns out to be dead before the command was sent is replaced once.
 func (h *Host) exec(ctx context.Context, turn chan struct{}, c call) (Output, string, error) {
 	select {
 	case turn <- struct{}{}:
@@ -59,11 +65,22 @@ func (h *Host) exec(ctx context.Context, turn chan struct{}, c call) (Output, st
 		return Output{}, "", h.ended(ctx)
 	}
 	defer func() { <-turn }()
+	out, account, err := h.attempt(ctx, c)
+	var lost *Unreachable
+	if errors.As(err, &lost) && lost.link != nil && !lost.Sent {
+		h.abandoned(ctx, lost.link)
+		out, account, err = h.attempt(ctx, c)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = h.ended(ctx)
+	}
+	return out, account, err
+}
+
+// attempt runs a call on the present connection.
+func (h *Host) attempt(ctx context.Context, c call) (Output, string, error) {
 	l, err := h.connection(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = h.ended(ctx)
-		}
 		return Output{}, "", err
 	}
 	s := &sink{mark: c.mark, progress: c.progress}
@@ -72,26 +89,25 @@ func (h *Host) exec(ctx context.Context, turn chan struct{}, c call) (Output, st
 	go func() { defer l.users.Done(); done <- l.converse(ctx, c, s) }() // Run waits for users
 	select {
 	case err = <-done:
+		s.flush()
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
 	out, account := s.result()
-	if ctx.Err() != nil && err != nil {
-		return out, account, h.ended(ctx)
+	var exit *ssh.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return out, account, &Unreachable{Host: h.name, Sent: s.was(&s.sent), Err: err, link: l}
 	}
-	return out, account, h.verdict(err, s, out)
+	return out, account, h.verdict(exit, s, out)
 }
 
 func (h *Host) ended(ctx context.Context) error {
 	return fmt.Errorf("command on %s: %w", h.name, context.Cause(ctx))
 }
 
-// verdict sorts how a conversation ended.
-func (h *Host) verdict(err error, s *sink, out Output) error {
-	var exit *ssh.ExitError
+// verdict judges a command that ended; exit is nil when it did with 0.
+func (h *Host) verdict(exit *ssh.ExitError, s *sink, out Output) error {
 	switch {
-	case err != nil && !errors.As(err, &exit):
-		return &Unreachable{Host: h.name, Sent: s.was(&s.sent), Err: err}
 	case !s.was(&s.began):
 		return fmt.Errorf("the login shell of %s on %s did not run the command: %q", h.cfg.User, h.name, s.said())
 	case exit != nil:

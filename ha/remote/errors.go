@@ -30,6 +30,8 @@ type Unreachable struct {
 	// Sent: the command was under way, and may have run, run in part, or run still.
 	Sent bool
 	Err  error
+
+	link *link // the connection that was lost
 }
 
 func (e *Unreachable) Error() string {

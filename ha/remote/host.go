@@ -167,18 +167,18 @@ func (h *Host) attempted() {
 
 // turned notes why the host does not answer, or with an empty why that it does; h.mu is held.
 func (h *Host) turned(why string) {
-	up := why == ""
-	if h.up == up && h.why == why {
+	up, first := why == "", h.attempts <= 1
+	lasted := time.Since(h.since)
+	h.why = why
+	if up != h.up {
+		h.up, h.since = up, time.Now()
+	} else if !first {
 		return
 	}
-	lasted := time.Since(h.since)
-	if h.up != up {
-		h.since = time.Now()
-	}
-	h.up, h.why = up, why
-	if up {
+	switch {
+	case up:
 		h.log.Info("host answers over SSH", zap.Duration("lasted", lasted))
-	} else if !errors.Is(h.err, errNotRunning) && !errors.Is(h.err, context.Canceled) {
+	case !errors.Is(h.err, errNotRunning) && !errors.Is(h.err, context.Canceled):
 		h.log.Warn("host does not answer over SSH", zap.String("why", why), zap.Duration("lasted", lasted))
 	}
 }
@@ -274,6 +274,24 @@ func (h *Host) connection(ctx context.Context) (*link, error) {
 		case <-changed:
 		}
 		h.mu.Lock()
+	}
+}
+
+// abandoned waits until a link that turned out to be dead is not the present one any more.
+func (h *Host) abandoned(ctx context.Context, dead *link) {
+	_ = dead.client.Close() // watch notices
+	for {
+		h.mu.Lock()
+		present, changed := h.link, h.changed
+		h.mu.Unlock()
+		if present != dead {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
 	}
 }
 

@@ -11,12 +11,16 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/cstproxy/cstproxy/ha/remote/sshlocal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	cutPowerWhenAsked()
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what must come; nothing passes by its passing.
 const patience = 20 * time.Second
@@ -29,10 +33,12 @@ func configFor(t *testing.T, s *sshlocal.Server) Config {
 	return c
 }
 
+func zapForTest(t *testing.T) *zap.Logger { return zaptest.NewLogger(t) }
+
 // run keeps a host's connection for as long as the test.
 func run(t *testing.T, c Config) *Host {
 	t.Helper()
-	h, err := New(c, zaptest.NewLogger(t))
+	h, err := New(c, zapForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}

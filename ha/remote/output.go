@@ -88,6 +88,14 @@ func (s *sink) report(stream int, p []byte) {
 	})
 }
 
+// flush reports the lines that have no end, when the command has one.
+func (s *sink) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.report(0, []byte("\n"))
+	s.report(1, []byte("\n"))
+}
+
 // close ends the calls of progress; what still arrives is not the caller's any more.
 func (s *sink) close() {
 	s.mu.Lock()

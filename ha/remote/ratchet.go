@@ -158,6 +158,8 @@ stat -f -c %T "$1"
 // Install puts the wrapper on the host, durably and at once, beside those of other versions. It may
 // be repeated, also while commands run. Errors as of Ask.
 func (h *Host) Install(ctx context.Context) error {
+	ctx, cancel := h.bounded(ctx)
+	defer cancel()
 	text := wrapperText()
 	words, err := quote([]string{"sh", "-c", installScript, "install",
 		h.cfg.Dir, path.Base(h.wrapperPath()), strconv.Itoa(len(text))})

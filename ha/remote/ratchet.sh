@@ -15,6 +15,9 @@
 # token still runs, and nothing lower begins any more. docs/decisions/2026-11-21-ratchet.md goes
 # through what happens when this script, the host, the disk or the caller dies at each line.
 #
+# WAIT and LIMIT are seconds: for another command to end, and for this one from its arrival on (0: no
+# limit). SIZE is the length of the input, which comes in base64.
+#
 # What the script itself has to say is the last line on standard error, marked with NONCE.
 set -u
 version=@VERSION@
@@ -104,14 +107,14 @@ CSTPROXY_RATCHET=$key.$3.$4.$1.$2
 	return 1
 }
 
-# await TENTHS GROUP START EPOCH STEP: succeeds when the command is gone before.
+# await TICKS GROUP START EPOCH STEP: succeeds when the command is gone before; a tick is 0.05 s.
 await() {
 	left=$1
 	shift
 	while alive "$@"; do
 		[ "$left" -gt 0 ] || return 1
 		left=$((left - 1))
-		sleep 0.1
+		sleep 0.05
 	done
 }
 
@@ -122,9 +125,9 @@ end() {
 	alive "$@" || return 0
 	kill -s TERM -- "-$1" 2>/dev/null
 	kill -s CONT -- "-$1" 2>/dev/null
-	await 20 "$@" && return 0
+	await 40 "$@" && return 0
 	kill -s KILL -- "-$1" 2>/dev/null
-	await 30 "$@"
+	await 60 "$@"
 }
 
 # end_older ends what runs under a lower token. It needs seen raised, but no lock.
@@ -142,7 +145,7 @@ settle() {
 	set -- $record
 	if [ $# -eq 5 ] && [ "$1" = "$boot" ]; then
 		newer "$epoch" "$step" "$4" "$5" && end_older
-		await $((wait * 10)) "$2" "$3" "$4" "$5" ||
+		await $((wait * 20)) "$2" "$3" "$4" "$5" ||
 			leave 213 busy "process group $2 of epoch $4 step $5 still runs"
 	fi
 	rm -f "$dir/running"
@@ -172,6 +175,21 @@ exec "$@"
 relay() {
 	trap '' PIPE
 	exec tee /dev/null 2>/dev/null 3>&- 4<&- 5>&- 6<&- 8<&- 9<&-
+}
+
+# uptime sets now to the seconds since the host's start: no change of the date moves it.
+uptime() {
+	read -r now rest </proc/uptime
+	now=${now%%.*}
+}
+
+# take_waiting_off leaves of limit what is left for the command itself: one that waited for longer
+# than its caller does not run at all.
+take_waiting_off() {
+	[ "$limit" -gt 0 ] || return 0
+	uptime
+	limit=$((limit - (now - arrived)))
+	[ "$limit" -gt 0 ] || leave 213 busy "the command's time was over before its turn came"
 }
 
 # channel makes the pipe that descriptors 7 (both ends) are opened on.
@@ -220,6 +238,7 @@ do_command() {
 	settle
 	flock -w "$wait" 9 || leave 213 busy "$dir/lock is held"
 	refuse_older
+	take_waiting_off
 	run_command "$@"
 
 	record=$(cat "$dir/running" 2>/dev/null) || broken "cannot write $dir/running"
@@ -248,7 +267,8 @@ shift 9
 fleet=$1 cluster=$2 pgdata=$3
 shift 3
 dir=$home/state/$key
-mask=$(umask)
+uptime
+arrived=$now mask=$(umask)
 umask 077
 boot=$(cat /proc/sys/kernel/random/boot_id) || broken "no boot id"
 # A handler, not '': what is ignored here would stay ignored in the command.
