@@ -86,7 +86,10 @@ func (w *work) follow(id topology.NodeID) Action {
 func (w *work) quell(n *Node) progress {
 	f := &n.Fact
 	if f.Stopped || w.p.fresh(f) && f.Role == topology.RoleStandby {
-		return succeeded
+		if w.p.Policy.WriteVIP == "" {
+			return succeeded
+		}
+		return w.do(w.action(DropVIP, n.ID), 1)
 	}
 	a := w.action(Stop, n.ID)
 	a.Mode = "immediate"

@@ -16,10 +16,11 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 	if op.Kind == record.Clone {
 		return p.rebuild(w, n, f)
 	}
+	shedding := w.shedVIP(n)
 	switch {
 	case n.ID == p.Record.Epoch.Primary:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d is the primary", n.ID))
-	case w.busy():
+	case shedding, w.busy():
 		return w.plan("node %d is in repair", n.ID)
 	case p.well(n) && (op.Mode == "" || op.Mode == "reattach" || w.rung(op.Mode)):
 		return p.end(op, record.Completed, fmt.Sprintf("node %d follows node %d", n.ID, p.Record.Epoch.Primary))
@@ -31,6 +32,8 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 		return p.noAnswer(w, n)
 	case fact.Role == topology.RolePrimary && !fact.Stopped:
 		return p.stopSecond(w, n)
+	case fact.Role == topology.RoleUnknown && !fact.Stopped:
+		return p.stopHung(w, n)
 	case fact.SystemID != 0 && fact.SystemID != p.Record.Epoch.SystemID:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d is of another system; `cstproxy ctl repair -i %d --mode rebuild` replaces what is there", n.ID, n.ID))
 	case !fact.Complete:
@@ -39,6 +42,35 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 		return p.rewind(w, n, f)
 	}
 	return p.reattach(w, n, f)
+}
+
+// shedVIP takes the write VIP away from a node that may have it from its time as primary, before
+// anything else. It says whether that is under way; once is enough, and a failure waits for nobody.
+func (w *work) shedVIP(n *Node) bool {
+	if w.p.Policy.WriteVIP == "" || w.p.Record.Mark(n.ID).Quarantine == "" {
+		return false
+	}
+	return w.do(w.action(DropVIP, n.ID), 3) == pending
+}
+
+// stopHung is about a server that runs and answers nobody. It may be starting; otherwise nothing is
+// known of it, and it is stopped so that something can be.
+func (p *Picture) stopHung(w *work, n *Node) Plan {
+	t := p.tally(n.ID)
+	if t.by[Starting] > 0 || len(t.alive) > 0 || len(t.failing) < t.quorum {
+		return p.noAnswer(w, n)
+	}
+	a := w.action(Stop, n.ID)
+	a.Mode = "immediate"
+	switch state := w.do(a, 3); {
+	case state == failed:
+		text, _ := w.tried(a)
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d answers nobody and cannot be stopped: %s", n.ID, text))
+	case p.taskAge(n.ID) > 3*a.Timeout:
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d answers nobody and was not seen to stop", n.ID))
+	}
+	w.wake(retryAfter)
+	return w.plan("node %d runs and answers nobody: it is being stopped", n.ID)
 }
 
 // busy says whether something is being done to the node right now; it may not answer meanwhile.

@@ -36,12 +36,28 @@ func (p *Picture) task(op *record.Operation, f finding) Plan {
 	switch {
 	case n == nil:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d was taken out of the configuration", op.Node))
+	case op.Step == record.Intent && p.taskAge(n.ID) < p.rest(op):
+		if p.well(n) {
+			return p.end(op, record.Completed, fmt.Sprintf("node %d streams again", n.ID))
+		}
+		left := p.rest(op) - p.taskAge(n.ID)
+		return wait(left, "%s of node %d goes on in %s: %d tries have failed", op.Kind, n.ID, short(left), p.Record.Mark(n.ID).Tries)
 	case op.Step == record.Intent:
 		return p.advance(op, record.After, "%s node %d: %s", op.Kind, op.Node, op.Why)
 	case op.Kind == record.Restart:
 		return p.restart(op, n)
 	}
 	return p.repair(op, n, f)
+}
+
+// rest is how long an automatic repair waits before it touches anything, because the ones before
+// it failed: what they lacked may take a while to return.
+func (p *Picture) rest(op *record.Operation) time.Duration {
+	tries := p.Record.Mark(op.Node).Tries
+	if op.Kind != record.Repair || tries == 0 || !p.automatic(op) {
+		return 0
+	}
+	return min(5*time.Second<<min(tries-1, 10), 5*time.Minute)
 }
 
 // restart runs a server again that is down: the epoch's primary as primary, others as standbys.
