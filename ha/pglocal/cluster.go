@@ -171,6 +171,10 @@ func (c *Cluster) Stop() error {
 	return err
 }
 
+// TakePort reserves a port of 127.0.0.1 until Stop for a program beside the servers: no other
+// cluster gets it, and the kernel does not use it for outgoing connections.
+func (c *Cluster) TakePort() (int, error) { return c.ports.take() }
+
 // Dir is the folder under which all of the cluster's files are.
 func (c *Cluster) Dir() string { return c.dir }
 

@@ -20,8 +20,9 @@ import (
 // takes ports for outgoing connections, and a lock keeps the clusters of other processes away. The
 // lock on port N is one on byte N of a file, so it ends with the process.
 type portLocks struct {
-	mu   sync.Mutex
-	file *os.File
+	mu    sync.Mutex
+	file  *os.File
+	taken map[int]bool
 }
 
 // take finds a port of 127.0.0.1 that is free and stays ours until release.
@@ -34,6 +35,9 @@ func (p *portLocks) take() (int, error) {
 	low, high := 10000, ephemeralStart()
 	for range 1000 {
 		port := low + rand.IntN(high-low)
+		if p.taken[port] {
+			continue
+		}
 		ours, err := p.lock(port)
 		if err != nil {
 			return 0, fmt.Errorf("reserve port %d: %w", port, err)
@@ -42,6 +46,7 @@ func (p *portLocks) take() (int, error) {
 			continue
 		}
 		if ln, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			p.taken[port] = true
 			return port, ln.Close()
 		}
 	}
@@ -60,12 +65,13 @@ func (p *portLocks) open() error {
 	if err != nil {
 		return err
 	}
+	p.taken = map[int]bool{}
 	p.file, err = os.OpenFile(filepath.Join(base, "ports"), os.O_CREATE|os.O_RDWR, 0o600)
 	return err
 }
 
 // lock asks for byte number port. The lock belongs to the open file, so the kernel would grant a
-// byte that this cluster has already; taking one of 20,000 twice is caught by the listening test.
+// byte that this cluster has already: taken says which those are.
 func (p *portLocks) lock(port int) (bool, error) {
 	err := unix.FcntlFlock(p.file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{
 		Type: unix.F_WRLCK, Whence: io.SeekStart, Start: int64(port), Len: 1,

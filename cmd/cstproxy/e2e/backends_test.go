@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 
@@ -55,7 +56,11 @@ func TestAStandbyOfAnotherSystemGetsNoQuery(t *testing.T) {
 	if err := w.proxy.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	pgbench(w.through(), "-n", "-b", "tpcb-like@1", "-b", "select-only@3", "-c", "4", "-T", "3").run(t)
+	await(t, "the foreign server to be seen as one", func() bool {
+		nodes, err := w.proxy.Get(t.Context(), "/api/v1/nodes")
+		return err == nil && bytes.Contains(nodes, []byte(`"health":"foreign"`))
+	})
+	pgbench(w.through(), "-n", "-b", "tpcb-like@1", "-b", "select-only@3", "-c", "4", "-t", "100").run(t)
 	got, err := foreign.Psql(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' OR usename = 'app'")
 	if err != nil || got != "0" {
 		t.Errorf("the foreign server has %s connections of the application: %v", got, err)

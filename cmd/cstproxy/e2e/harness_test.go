@@ -281,16 +281,24 @@ func (w *world) calls(t *testing.T, pattern string) map[string]int {
 	t.Helper()
 	counts := map[string]int{}
 	for _, n := range w.cluster.Nodes() {
-		got, err := n.PsqlIn(t.Context(), appDB, "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ILIKE '"+
-			strings.ReplaceAll(pattern, "'", "''")+"' AND query NOT LIKE '%pg_stat_statements%'")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if counts[n.Name], err = strconv.Atoi(got); err != nil {
-			t.Fatal(err)
-		}
+		counts[n.Name] = callsOf(t, n, pattern)
 	}
 	return counts
+}
+
+// callsOf is calls of one node.
+func callsOf(t *testing.T, n *pglocal.Node, pattern string) int {
+	t.Helper()
+	got, err := n.PsqlIn(t.Context(), appDB, "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ILIKE '"+
+		strings.ReplaceAll(pattern, "'", "''")+"' AND query NOT LIKE '%pg_stat_statements%'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count, err := strconv.Atoi(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return count
 }
 
 // awaitRunning returns when a server is executing the statement, and sleeping if that is what it does.

@@ -1,10 +1,9 @@
 package e2e
 
 import (
-	"strconv"
 	"testing"
-	"time"
 
+	"github.com/cstproxy/cstproxy/cmd/cstproxy/stand"
 	"github.com/cstproxy/cstproxy/ha/pglocal"
 )
 
@@ -16,28 +15,23 @@ func TestAKilledStandbyCostsNoReadAndReturnsByItself(t *testing.T) {
 	w.warm(t, w.through())
 	for i, protocol := range []string{"simple", "extended", "prepared"} {
 		t.Run(protocol, func(t *testing.T) {
-			victim := w.cluster.Standbys()[i%2]
-			seconds := int(span(6*time.Second, 30*time.Second).Seconds())
-			ended := make(chan error, 1)
-			go func() {
-				_, err := pgbench(w.through(), "-n", "-S", "-M", protocol, "-c", "16", "-j", "2", "-T", strconv.Itoa(seconds)).try(t.Context())
-				ended <- err
-			}()
+			victim, other := w.cluster.Standbys()[i%2], w.cluster.Standbys()[1-i%2]
 			w.forgetCalls(t)
-			await(t, "reads on "+victim.Name, func() bool { return w.calls(t, selectOnly)[victim.Name] > 100 })
-			victim.Kill()
-			if err := w.proxy.AwaitBackends(t.Context(), 1); err != nil {
-				t.Error(err)
-			}
-			if err := victim.Start(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.proxy.AwaitBackends(t.Context(), 2); err != nil {
-				t.Error(err)
-			}
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
+			pgbench(w.through(), "-n", "-S", "-M", protocol, "-c", "16", "-j", "2").during(t, func() {
+				w.awaitMoreReads(t, victim)
+				victim.Kill()
+				if err := w.proxy.AwaitBackends(t.Context(), 1); err != nil {
+					t.Error(err)
+				}
+				w.awaitMoreReads(t, other)
+				if err := victim.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.proxy.AwaitBackends(t.Context(), 2); err != nil {
+					t.Error(err)
+				}
+				w.awaitMoreReads(t, victim)
+			})
 			w.forgetCalls(t)
 			pgbench(w.through(), "-n", "-S", "-M", protocol, "-c", "4", "-t", "200").run(t)
 			w.wantShares(t, w.calls(t, selectOnly), w.evenly())
@@ -48,22 +42,26 @@ func TestAKilledStandbyCostsNoReadAndReturnsByItself(t *testing.T) {
 func TestAStandbyThatIsShutDownCostsNoRead(t *testing.T) {
 	w := newWorld(t, setup{servers: twoStandbys()})
 	w.initPgbench(t, 1)
-	ended := make(chan error, 1)
-	go func() {
-		_, err := pgbench(w.through(), "-n", "-S", "-M", "prepared", "-c", "8", "-j", "2", "-T", "5").try(t.Context())
-		ended <- err
-	}()
-	await(t, "reads", func() bool { return sum(w.calls(t, selectOnly)) > 100 })
-	if err := w.cluster.Standbys()[1].Stop(t.Context()); err != nil { // FATAL 57P01 to each connection
-		t.Fatal(err)
-	}
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	w.warm(t, w.through())
+	other, victim := w.cluster.Standbys()[0], w.cluster.Standbys()[1]
+	pgbench(w.through(), "-n", "-S", "-M", "prepared", "-c", "8", "-j", "2").during(t, func() {
+		w.awaitMoreReads(t, victim)
+		if err := victim.Stop(t.Context()); err != nil { // FATAL 57P01 to each connection
+			t.Fatal(err)
+		}
+		w.awaitMoreReads(t, other)
+	})
+}
+
+// awaitMoreReads waits until the node has run some more of pgbench's.
+func (w *world) awaitMoreReads(t *testing.T, n *pglocal.Node) {
+	t.Helper()
+	before := callsOf(t, n, selectOnly)
+	await(t, "reads on "+n.Name, func() bool { return callsOf(t, n, selectOnly) > before+100 })
 }
 
 func TestWritesWaitForAPrimaryThatRestarts(t *testing.T) {
-	w := newWorld(t, setup{servers: twoStandbys()})
+	w := newWorld(t, setup{servers: twoStandbys(), proxy: stand.Options{Proxy: `hold_writes = "2m"`}})
 	conn := connect(t, w.through())
 	mustExec(t, conn, "CREATE TABLE held (i int)")
 	w.warm(t, w.through())
@@ -80,6 +78,11 @@ func TestWritesWaitForAPrimaryThatRestarts(t *testing.T) {
 	var node string
 	if err := other.QueryRow(t.Context(), "SELECT current_setting('pglocal.node') FROM pg_class LIMIT 1").Scan(&node); err != nil || node == primary.Name {
 		t.Errorf("a read while the primary is down: %s, %v", node, err)
+	}
+	select {
+	case err := <-answered:
+		t.Fatalf("the write was answered without a primary: %v", err)
+	default:
 	}
 	if err := primary.Start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cstproxy/cstproxy/ha/pglocal"
 )
@@ -33,31 +35,71 @@ func (b bench) run(t *testing.T) int {
 }
 
 func (b bench) try(ctx context.Context) (int, error) {
-	program, err := pglocal.Program("pgbench")
+	var r report
+	cmd, err := b.command(ctx, &r)
 	if err != nil {
 		return 0, err
 	}
+	return b.judge(&r, cmd.Run())
+}
+
+// during runs pgbench for as long as work takes. Work returns only after it has seen the load run.
+func (b bench) during(t *testing.T, work func()) {
+	t.Helper()
+	b.args = append(b.args, "-T", "3600")
+	var r report
+	cmd, err := b.command(t.Context(), &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // at the latest when the test's context ends
+	work()
+	_ = cmd.Process.Signal(syscall.SIGALRM) // the alarm by which -T ends; if it ended before, judge says why
+	limit := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer limit.Stop()
+	if _, err := b.judge(&r, <-ended); err != nil {
+		t.Error(err)
+	}
+}
+
+// report is what a run printed.
+type report struct{ out, diagnostics bytes.Buffer }
+
+func (b bench) command(ctx context.Context, r *report) (*exec.Cmd, error) {
+	program, err := pglocal.Program("pgbench")
+	if err != nil {
+		return nil, err
+	}
 	u, err := url.Parse(b.url)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	password, _ := u.User.Password()
 	cmd := exec.CommandContext(ctx, program, append(b.args, "-h", u.Hostname(), "-p", u.Port(), "-U", u.User.Username(), strings.TrimPrefix(u.Path, "/"))...)
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+password, "PGSSLMODE=disable")
-	var out, diagnostics bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &diagnostics
-	if err := cmd.Run(); err != nil {
-		return 0, fmt.Errorf("pgbench %s: %w\n%s%s", strings.Join(b.args, " "), err, diagnostics.String(), out.String())
+	cmd.Stdout, cmd.Stderr = &r.out, &r.diagnostics
+	return cmd, nil
+}
+
+// judge returns how many transactions a run did.
+func (b bench) judge(r *report, ended error) (int, error) {
+	out, diagnostics := r.out.String(), r.diagnostics.String()
+	if ended != nil {
+		return 0, fmt.Errorf("pgbench %s: %w\n%s%s", strings.Join(b.args, " "), ended, diagnostics, out)
 	}
 	for _, bad := range []string{"aborted", "error:", "ERROR:", "FATAL:", "WARNING:"} {
-		if strings.Contains(diagnostics.String(), bad) {
-			return 0, fmt.Errorf("pgbench %s said:\n%s", strings.Join(b.args, " "), diagnostics.String())
+		if strings.Contains(diagnostics, bad) {
+			return 0, fmt.Errorf("pgbench %s said:\n%s", strings.Join(b.args, " "), diagnostics)
 		}
 	}
-	if failed := figure(out.String(), "number of failed transactions: "); failed > 0 {
-		return 0, fmt.Errorf("pgbench failed %d transactions:\n%s", failed, out.String())
+	if failed := figure(out, "number of failed transactions: "); failed > 0 {
+		return 0, fmt.Errorf("pgbench failed %d transactions:\n%s", failed, out)
 	}
-	return figure(out.String(), "number of transactions actually processed: "), nil
+	return figure(out, "number of transactions actually processed: "), nil
 }
 
 // figure is the number after a label in pgbench's report; 0 when there is none.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,9 +66,10 @@ func TestADrainedProxyLetsTransactionsFinish(t *testing.T) {
 }
 
 func TestDemoCheckKeepsItsPromises(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	w := sharedWorld(t) // reserves the ports
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, built, "demo", "--check", "--port", freePort(t), "--admin-port", freePort(t))
+	cmd := exec.CommandContext(ctx, built, "demo", "--check", "--port", freePort(t, w), "--admin-port", freePort(t, w))
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	out, err := cmd.CombinedOutput()
@@ -77,25 +79,31 @@ func TestDemoCheckKeepsItsPromises(t *testing.T) {
 	}
 }
 
-func freePort(t *testing.T) string {
+func freePort(t *testing.T, w *world) string {
 	t.Helper()
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	port, err := w.cluster.TakePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(port)
 }
 
 func TestWaitingForAServerEndsWithAHint(t *testing.T) {
 	w := sharedWorld(t)
-	p := w.secondProxy(t, stand.Options{Proxy: "pool_size = 1\nwait_timeout = \"300ms\""})
+	p := w.secondProxy(t, stand.Options{Proxy: "pool_size = 1"})
 	url := p.URL(appUser, appPassword, appDB)
 	holder, waiter := connect(t, url), connect(t, url)
+	w.warm(t, url)
+	for range w.cluster.Nodes() { // one connection to each server, which then nobody has to wait for
+		mustExec(t, holder, "SELECT txid_current()")
+		mustExec(t, waiter, "SELECT count(*) FROM pg_class")
+	}
+	if err := p.Rewrite(func(o *stand.Options) { o.Proxy = "pool_size = 1\nwait_timeout = \"300ms\"" }); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Reload(); err != nil {
+		t.Fatal(err)
+	}
 	tx, err := holder.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

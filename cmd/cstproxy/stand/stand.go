@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -33,7 +34,7 @@ type Options struct {
 	Nodes []*pglocal.Node
 	// Dir is an existing folder for the configuration file, secrets and the log.
 	Dir string
-	// Listen and Admin are addresses; empty means a free port of 127.0.0.1.
+	// Listen and Admin are addresses; empty means a port of 127.0.0.1 that the cluster reserves.
 	Listen, Admin string
 	// Weights are the nodes' weights by name; a missing one is 1.
 	Weights map[string]int
@@ -67,21 +68,13 @@ func New(o Options) (*Proxy, error) {
 		if *address != "" {
 			continue
 		}
-		free, err := freeAddress()
+		port, err := o.Cluster.TakePort()
 		if err != nil {
 			return nil, err
 		}
-		*address = free
+		*address = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	}
 	return &Proxy{opts: o}, nil
-}
-
-func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return ln.Addr().String(), ln.Close()
 }
 
 // Start runs the process and returns when it answers that it is ready and every standby is in
@@ -241,7 +234,7 @@ func (p *Proxy) Get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: patience}
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
