@@ -96,3 +96,13 @@ func (c *Conn) Confirmed(ctx context.Context, lsn topology.LSN) ([]string, error
 	}
 	return names, nil
 }
+
+// Size is how many bytes the server's databases take, which is about what a copy of it takes.
+func (c *Conn) Size(ctx context.Context) (int64, error) {
+	row, err := c.one(ctx, "SELECT sum(pg_database_size(oid)) FROM pg_database", 1)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the size: %w", err)
+	}
+	f := fields{row: row}
+	return f.int64(), f.err
+}

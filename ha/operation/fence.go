@@ -1,0 +1,139 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/decide"
+	"github.com/cstproxy/cstproxy/ha/pgnode"
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// besides runs act while the host's ratchet is raised, and returns the error of either; the ratchet's
+// refusal comes first.
+func (e *Executor) besides(ctx context.Context, a decide.Action, n Node, act func(context.Context) error) error {
+	raised := make(chan error, 1)
+	raising, enough := context.WithCancel(ctx)
+	go func() { raised <- e.raise(raising, a, n) }() // received below, on every way out
+	err := act(ctx)
+	if err == nil {
+		// A host that is slow to answer must not hold up a failover that SQL has done.
+		timer := time.AfterFunc(raiseGrace, enough)
+		defer timer.Stop()
+	} else {
+		enough()
+	}
+	refused := <-raised
+	enough()
+	if refused != nil {
+		return refused
+	}
+	return err
+}
+
+// raiseGrace is how long an action that SQL has done waits for the ratchet to be raised as well.
+const raiseGrace = 300 * time.Millisecond
+
+// recruit: a failover's or switchover's leader, at (To, Fence). By SQL (see pgnode.Recruit), and the
+// host's ratchet is raised beside it. When it dies, the standby is recruited or not, which its marker
+// tells; the next leader repeats it or releases it. When it wakes late, the marker refuses it.
+// Before version 13 the standby is restarted by its host, under the ratchet.
+func (e *Executor) recruit(ctx context.Context, a decide.Action, n Node) error {
+	first, cancel := ctx, context.CancelFunc(func() {})
+	if end, ok := ctx.Deadline(); ok && n.Host != nil {
+		first, cancel = context.WithDeadline(ctx, time.Now().Add(time.Until(end)/2))
+	}
+	defer cancel()
+	err := e.besides(first, a, n, func(ctx context.Context) error {
+		_, err := n.SQL.Recruit(ctx, a.Epoch)
+		return err
+	})
+	switch {
+	case errors.Is(err, pgnode.ErrNeedsRestart):
+		return e.act(ctx, a, script{followScript, []string{"restart=yes", patience(ctx)}, secrets("",
+			settingLine(pgnode.MarkerSetting, pgnode.Marker{Epoch: a.Epoch}.String()),
+			settingLine("primary_conninfo", ""))})
+	case err == nil || first.Err() == nil || n.Host == nil || ctx.Err() != nil:
+		return err
+	}
+	// The startup process waits for something and has not read the new setting: its receiver goes on
+	// streaming. It is ended from outside, and is not started again with an empty conninfo.
+	if err := e.act(ctx, a, script{text: unplugScript}); err != nil {
+		return err
+	}
+	_, err = n.SQL.Recruit(ctx, a.Epoch)
+	return err
+}
+
+// stop: at (To, Fence) on the old primary, in a switchover with Mode "fast", or in a repair. By a
+// script, under the ratchet: it leaves standby.signal before it stops anything, so that the host's own
+// boot never makes a primary of it, and returns when no process of the server is left, so that its
+// sockets refuse. When it dies, the server runs or not; a repeat goes on. When it wakes late, the
+// ratchet refuses it. Mode "immediate" ends with SIGKILL what does not end; "fast" gives up when time is
+// over and takes standby.signal away again, if it is new.
+func (e *Executor) stop(ctx context.Context, a decide.Action, n Node) error {
+	mode := a.Mode
+	switch mode {
+	case "fast":
+	case "", "immediate":
+		mode = "immediate"
+	default:
+		return fmt.Errorf("stop: no mode %q", a.Mode)
+	}
+	words := []string{"mode=" + mode, patience(ctx)}
+	if mode == "immediate" {
+		// One that does not end within two seconds is not going to.
+		words[1] = "patience=2"
+	}
+	return e.act(ctx, a, script{text: stopScript, words: words})
+}
+
+// promote: at (To, Promote), on the operation's candidate alone. By pg_ctl on its host, under the
+// ratchet; when the host is away, by SQL, whose guard is the recruit marker. Then it waits for a
+// timeline above the standby's and for a commit there. When it dies, the server is promoted or is not;
+// the candidate is fixed by then, and a repeat finds out. When it wakes late, ratchet or marker refuse.
+func (e *Executor) promote(ctx context.Context, a decide.Action, n Node) error {
+	c, err := n.SQL.Connect(ctx)
+	if err != nil {
+		return fmt.Errorf("promote: ask node %d first: %w", n.ID, err)
+	}
+	defer c.Close(ctx)
+	before, err := c.Probe(ctx)
+	if err != nil {
+		return fmt.Errorf("promote: ask node %d first: %w", n.ID, err)
+	}
+	above := before.Timeline
+	if before.Role == topology.RolePrimary {
+		above-- // a repeat
+	} else if err := e.signalPromotion(ctx, a, n, c); err != nil {
+		return err
+	}
+	if _, err := c.AwaitPrimary(ctx, above); err != nil {
+		return fmt.Errorf("promote node %d: %w", n.ID, err)
+	}
+	return nil
+}
+
+func (e *Executor) signalPromotion(ctx context.Context, a decide.Action, n Node, c *pgnode.Conn) error {
+	if n.Host != nil {
+		if up, _, _ := n.Host.Up(); up {
+			err := e.act(ctx, a, script{text: promoteScript, words: []string{fmt.Sprintf("epoch=%d", a.Epoch)}})
+			if !unreachable(err) {
+				return err
+			}
+		}
+	}
+	return c.Promote(ctx, a.Epoch)
+}
+
+// checkpoint: before a switchover or a rewind, by anybody; it changes nothing that matters.
+func (e *Executor) checkpoint(ctx context.Context, n Node) error {
+	c, err := n.SQL.Connect(ctx)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	defer c.Close(ctx)
+	return c.Checkpoint(ctx)
+}

@@ -1,0 +1,112 @@
+package operation
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/decide"
+	"github.com/cstproxy/cstproxy/ha/pgnode"
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// look asks the server and its host at once. What one of them does not say is left zero; a server
+// that runs says more of itself than its files do.
+func (e *Executor) look(ctx context.Context, n Node) Report {
+	at := e.cfg.Now()
+	var (
+		wg       sync.WaitGroup
+		host     *HostFacts
+		seen     pgnode.Observation
+		facts    pgnode.Facts
+		answered bool
+	)
+	if n.Host != nil {
+		wg.Add(1)
+		go func() { // waited for below
+			defer wg.Done()
+			if h, err := n.hostFacts(ctx); err == nil {
+				host = h
+			}
+		}()
+	}
+	if o, f, err := e.ask(ctx, n); err == nil {
+		seen, facts, answered = o, f, true
+	}
+	wg.Wait()
+	r := Report{Host: host}
+	if host != nil {
+		r.Fact = ofHost(*host)
+		r.Fact.At = at
+	}
+	if answered {
+		r.Fact = e.ofServer(seen, facts)
+		r.Fact.At, r.Warnings = at, facts.Warnings
+	}
+	return r
+}
+
+func (e *Executor) ask(ctx context.Context, n Node) (pgnode.Observation, pgnode.Facts, error) {
+	c, err := n.SQL.Connect(ctx)
+	if err != nil {
+		return pgnode.Observation{}, pgnode.Facts{}, err
+	}
+	defer c.Close(ctx)
+	o, err := c.Probe(ctx)
+	if err != nil {
+		return o, pgnode.Facts{}, err
+	}
+	f, err := c.Facts(ctx)
+	return o, f, err
+}
+
+func (e *Executor) ofServer(o pgnode.Observation, f pgnode.Facts) decide.Fact {
+	fact := decide.Fact{
+		Role: o.Role, SystemID: o.SystemID, History: o.History, Write: o.Write, Receive: o.Receive, Replay: o.Replay,
+		Streaming: f.Receiver, Running: true, Complete: f.Complete,
+		Settings: decide.Settings{MaxConnections: o.Settings.MaxConnections, MaxWorkers: o.Settings.MaxWorkers,
+			MaxSenders: o.Settings.MaxSenders, MaxPrepared: o.Settings.MaxPrepared, MaxLocks: o.Settings.MaxLocks},
+	}
+	if !f.Marker.Released {
+		fact.Recruited = f.Marker.Epoch
+	}
+	for id, n := range e.nodes {
+		if f.Upstream != "" && n.Address() == f.Upstream {
+			fact.Upstream = id
+		}
+	}
+	return fact
+}
+
+// ofHost is what the files alone say. A history is not among it: the timeline is the control file's.
+func ofHost(h HostFacts) decide.Fact {
+	fact := decide.Fact{SystemID: h.SystemID, Running: h.Processes > 0, Stopped: h.Exists && h.Processes == 0,
+		Complete: h.Exists && h.Unfinished == "" && !h.Copying}
+	if !h.Marker.Released {
+		fact.Recruited = h.Marker.Epoch
+	}
+	if h.Timeline == 1 {
+		fact.History = topology.History{Timeline: 1}
+	}
+	return fact
+}
+
+// awaitServer asks the server until so says yes, or ctx ends; the error is why not yet.
+func (e *Executor) awaitServer(ctx context.Context, n Node, so func(pgnode.Observation, pgnode.Facts) error) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		o, f, err := e.ask(ctx, n)
+		if err == nil {
+			err = so(o, f)
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}

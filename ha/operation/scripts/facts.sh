@@ -1,0 +1,30 @@
+# Prints what can be known of a data directory without its server, as name=value lines.
+where=$pgdata
+for dir in "$recovering" "$rewinding" "$rewound"; do
+	if [ -d "$dir" ]; then where=$dir unfinished=${dir##*-}; fi
+done
+echo "unfinished=${unfinished:-}"
+space=$where
+while [ ! -d "$space" ]; do space=$(dirname "$space"); done
+echo "free_kb=$(df -Pk "$space" | awk 'NR == 2 { print $4 }')"
+if [ ! -f "$where/PG_VERSION" ]; then
+	echo exists=no
+	exit 0
+fi
+echo exists=yes
+version
+echo "major=$major"
+set -- $(servers "$where")
+echo "processes=$#"
+if [ -e "$where/standby.signal" ] || [ -e "$where/recovery.conf" ]; then echo standby=yes; else echo standby=no; fi
+if [ -e "$where/backup_label" ]; then echo backup_label=yes; fi
+sed -n "s/^cstproxy\.epoch = '\(.*\)'\$/marker=\1/p" "$where/postgresql.auto.conf" 2>/dev/null | tail -n 1
+problem=$( (programs pg_ctl pg_controldata pg_rewind pg_basebackup postgres) 2>&1) || echo "problem=$problem"
+programs pg_controldata
+echo "bindir=$bin"
+"$bin/pg_controldata" -D "$where" | sed -n '
+s/^Database system identifier: */system=/p
+s/^Database cluster state: */state=/p
+s/^Latest checkpoint'"'"'s TimeLineID: */timeline=/p
+s/^Latest checkpoint location: */checkpoint=/p
+s/^Minimum recovery ending location: */needs=/p'
