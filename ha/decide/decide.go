@@ -196,7 +196,7 @@ const (
 	Start      Verb = "start"      // start a stopped server in the role that its directory says
 	Revive     Verb = "revive"     // restart the crashed primary of this epoch, as primary
 	Checkpoint Verb = "checkpoint" // CHECKPOINT there
-	PromoteIt  Verb = "promote"    // promote, wait until it takes a write; facts
+	PromoteIt  Verb = "promote"    // promote to a timeline not below Timeline, wait until it takes a write; facts
 	Follow     Verb = "follow"     // follow Upstream: conninfo, slot, reload, marker away
 	Rewind     Verb = "rewind"     // pg_rewind from Upstream, then follow it
 	Rebuild    Verb = "rebuild"    // pg_basebackup from Upstream, then follow it
@@ -215,6 +215,10 @@ type Action struct {
 	Step     record.Step
 	Upstream topology.NodeID
 	Mode     string
+	// Timeline is the least number of the timeline that a promotion may begin. PostgreSQL takes the
+	// first one above its own for which it finds no history file; when that would be lower, files
+	// for the numbers between are put there first. A server that is primary already stays so.
+	Timeline topology.Timeline
 	Timeout  time.Duration
 }
 

@@ -104,9 +104,25 @@ func (p *Picture) fence(op *record.Operation) Plan {
 		w.wakeAt(p.StepSince + stopWait)
 		return w.plan("%s is to be promoted (%s); the old primary is being stopped", name(c.node.ID), c.why)
 	}
-	next := *op
-	next.Step, next.Candidate, next.Expected, next.Lost = record.Promote, c.node.ID, c.at, c.behind
+	next := p.promotion(op, c.node)
+	next.Lost = c.behind
 	return p.move(op, next, fmt.Sprintf("promote node %d at epoch %d: %s; %s", c.node.ID, op.To, op.Why, c.why))
+}
+
+// promotion is op with n as its candidate, and a timeline that nobody is known to have used. A node
+// that was promoted already keeps its own.
+func (p *Picture) promotion(op *record.Operation, n *Node) record.Operation {
+	next := *op
+	next.Step, next.Candidate, next.Expected = record.Promote, n.ID, p.position(n)
+	next.Timeline = p.Record.LastTimeline
+	for i := range p.Nodes {
+		next.Timeline = max(next.Timeline, p.Nodes[i].Fact.History.Timeline)
+	}
+	next.Timeline++
+	if n.Fact.Role == topology.RolePrimary {
+		next.Timeline = n.Fact.History.Timeline
+	}
+	return next
 }
 
 // recruit has every recruit leave the old primary. It returns those that have not but probably
@@ -162,13 +178,14 @@ func (p *Picture) promote(op *record.Operation) Plan {
 		return p.giveUpPromotion(op, fmt.Sprintf("node %d was taken out of the configuration", op.Candidate))
 	}
 	a := w.action(PromoteIt, op.Candidate)
+	a.Timeline = op.Timeline
 	state := w.do(a, 3)
 	f := &n.Fact
 	switch {
-	case state == succeeded && f.Role == topology.RolePrimary && f.At >= p.StepSince && f.History.Timeline > p.Record.Epoch.History.Timeline:
+	case state == succeeded && f.Role == topology.RolePrimary && f.At >= p.StepSince && f.History.Timeline >= op.Timeline:
 		return p.cross(op, n)
 	case state == succeeded && f.Role == topology.RolePrimary && f.At >= p.StepSince:
-		return p.giveUpPromotion(op, fmt.Sprintf("node %d became a primary on timeline %d, which is not above timeline %d", n.ID, f.History.Timeline, p.Record.Epoch.History.Timeline))
+		return p.giveUpPromotion(op, fmt.Sprintf("node %d became a primary on timeline %d, but timelines up to %d may exist elsewhere", n.ID, f.History.Timeline, op.Timeline-1))
 	case state == failed:
 		text, _ := w.tried(a)
 		return p.giveUpPromotion(op, fmt.Sprintf("node %d could not be promoted: %s", op.Candidate, text))

@@ -36,7 +36,7 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 		return p.stopHung(w, n)
 	case fact.SystemID != 0 && fact.SystemID != p.Record.Epoch.SystemID:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d is of another system; `cstproxy ctl repair -i %d --mode rebuild` replaces what is there", n.ID, n.ID))
-	case !fact.Complete:
+	case !fact.Complete, p.Record.Mark(n.ID).Twin:
 		return p.rebuild(w, n, f)
 	case p.diverged(n):
 		return p.rewind(w, n, f)
@@ -133,8 +133,11 @@ func (p *Picture) stopSecond(w *work, n *Node) Plan {
 func (p *Picture) reattach(w *work, n *Node, f finding) Plan {
 	start, follow := w.action(Start, n.ID), w.follow(n.ID)
 	if n.Fact.Stopped {
-		if state := w.do(start, 2); state == failed {
+		switch state := w.do(start, 2); {
+		case state == failed, p.taskAge(n.ID) > 3*catchUp:
 			return p.unattached(w, n, f, start)
+		case state == succeeded && p.sinceDone(start) > retryAfter:
+			w.actions = append(w.actions, start) // it was stopped again since
 		}
 		w.wake(retryAfter)
 		return w.plan("node %d is being started as a standby", n.ID)
@@ -200,7 +203,7 @@ func (p *Picture) rebuild(w *work, n *Node, f finding) Plan {
 	case state == failed:
 		text, _ := w.tried(a)
 		return p.end(w.op, record.Failed, fmt.Sprintf("node %d could not be rebuilt: %s", n.ID, text))
-	case state == succeeded && p.well(n):
+	case state == succeeded && p.streams(n):
 		return p.end(w.op, record.Completed, fmt.Sprintf("node %d was rebuilt and follows node %d", n.ID, p.Record.Epoch.Primary))
 	case state == succeeded && p.sinceDone(a) > catchUp:
 		return p.end(w.op, record.Failed, fmt.Sprintf("node %d was rebuilt and does not stream", n.ID))

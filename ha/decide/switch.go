@@ -154,7 +154,5 @@ func (p *Picture) takeOver(w *work, n *Node) Plan {
 		w.wakeAt(g.until)
 		return w.plan("node %d has everything; %s", n.ID, g.why)
 	}
-	next := *op
-	next.Step, next.Candidate, next.Expected = record.Promote, n.ID, p.position(n)
-	return p.move(op, next, fmt.Sprintf("promote node %d at epoch %d: it has everything up to %s", n.ID, op.To, p.position(n)))
+	return p.move(op, p.promotion(op, n), fmt.Sprintf("promote node %d at epoch %d: it has everything up to %s", n.ID, op.To, p.position(n)))
 }

@@ -90,9 +90,11 @@ const (
 	idleStandby = 10 * time.Second
 )
 
-// well says whether a standby does what it should: it streams, on the way of the epoch, and is not
-// told to stay away.
-func (p *Picture) well(n *Node) bool {
+// well says whether a standby does what it should.
+func (p *Picture) well(n *Node) bool { return !p.Record.Mark(n.ID).Twin && p.streams(n) }
+
+// streams says whether a standby streams, on the way of the epoch, and is not told to stay away.
+func (p *Picture) streams(n *Node) bool {
 	f := &n.Fact
 	return p.fresh(f) && f.Role == topology.RoleStandby && f.Streaming && f.Recruited == 0 && f.Complete &&
 		f.SystemID == p.Record.Epoch.SystemID && p.astray(n) == "" && !p.followsAstray(n)

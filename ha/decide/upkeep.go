@@ -69,6 +69,7 @@ func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 	alarm := fmt.Sprintf("node %d runs as a primary on timeline %d beside node %d", n.ID, n.Fact.History.Timeline, p.Record.Epoch.Primary)
 	if mark.Quarantine == "" {
 		mark.Quarantine = alarm
+		mark.Twin = n.Fact.History.Equal(p.Record.Epoch.History)
 		if !ours {
 			mark.Quarantine += "; it was promoted by hand"
 			mark.Tries = max(mark.Tries, p.Policy.MaxRepairs)

@@ -27,6 +27,12 @@ func (c *Cluster) advance(a *Advance) error {
 	if err := c.cross(present, a); err != nil {
 		return err
 	}
+	if next.Step == Promote && present.Step != Promote {
+		if next.Timeline <= c.Epoch.History.Timeline {
+			return malformed("timeline %d does not follow timeline %d", next.Timeline, c.Epoch.History.Timeline)
+		}
+		c.LastTimeline = max(c.LastTimeline, next.Timeline)
+	}
 	c.markFor(&next, present.Step)
 	switch {
 	case next.Step == Done && next.Kind.MakesEpoch():
@@ -62,6 +68,8 @@ func (o *Operation) mayBecome(next *Operation) error {
 		return malformed("node %d was committed as the candidate; another one needs another operation", o.Candidate)
 	case o.Candidate == 0 && next.Candidate != 0 && next.Step != Promote, next.Candidate < 0:
 		return malformed("the candidate is set with step %s", Promote)
+	case o.Timeline != 0 && next.Timeline != o.Timeline, o.Timeline == 0 && next.Timeline != 0 && next.Step != Promote:
+		return malformed("the timeline is set with step %s", Promote)
 	case o.Kind.MakesEpoch() && next.Step == Promote && next.Candidate == 0:
 		return malformed("nobody is to be promoted")
 	}
@@ -110,8 +118,8 @@ func (c *Cluster) cross(present *Operation, a *Advance) error {
 		return malformed("epoch %d with primary %d is not what %s %d is to make", e.Number, e.Primary, present.Kind, present.ID)
 	case e.SystemID != c.Epoch.SystemID:
 		return malformed("node %d is of another system than the cluster", e.Primary)
-	case e.History.Timeline <= c.Epoch.History.Timeline:
-		return malformed("timeline %d of the new epoch does not follow timeline %d", e.History.Timeline, c.Epoch.History.Timeline)
+	case e.History.Timeline < present.Timeline:
+		return malformed("timeline %d of the new epoch is below timeline %d", e.History.Timeline, present.Timeline)
 	}
 	c.start(*e)
 	return nil

@@ -147,6 +147,7 @@ func (c *Cluster) start(e Epoch) {
 	e.History.Forks = slices.Clone(e.History.Forks)
 	e.Standbys = e.Standbys.clone()
 	c.Epoch, c.LastEpoch = e, max(c.LastEpoch, e.Number)
+	c.LastTimeline = max(c.LastTimeline, e.History.Timeline)
 }
 
 func (c *Cluster) begin(o Operation) error {

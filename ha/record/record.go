@@ -20,6 +20,9 @@ type Cluster struct {
 	// LastEpoch is the highest number that an epoch or an operation's To ever had; the next one is
 	// higher. An abandoned failover uses its number up: its candidate may turn out promoted.
 	LastEpoch topology.Epoch `json:"last_epoch"`
+	// LastTimeline is the highest timeline that may exist: that of an epoch, or one that the
+	// candidate of an abandoned operation may have begun.
+	LastTimeline topology.Timeline `json:"last_timeline"`
 	// Operation is the failover or switchover under way, nil when none is.
 	Operation *Operation `json:"operation,omitempty"`
 	// Tasks are the operations on single nodes (repair, clone, restart), at most one for each.
@@ -145,6 +148,10 @@ type Operation struct {
 	// Lost is how much log, at least, the old primary had written that Candidate has not received,
 	// as far as anybody saw it; bytes, set with Promote.
 	Lost uint64 `json:"lost,omitempty"`
+	// Timeline is the least number that the timeline of To may have, set with Promote. PostgreSQL
+	// takes the next one that it knows nothing of; after a candidate was given up that can be the one
+	// that this candidate began, at the very same position: nothing could tell the two apart.
+	Timeline topology.Timeline `json:"timeline,omitempty"`
 	// Accept is what an operator agreed to lose.
 	Accept Accept `json:"accept,omitempty"`
 	// Mode narrows what the kind may do ("reattach", "rewind", "rebuild" of a repair).
@@ -209,6 +216,9 @@ type Mark struct {
 	Quarantine string `json:"quarantine,omitempty"`
 	// Barred: a promotion failed there; it is not tried again until the node was healthy once more.
 	Barred string `json:"barred,omitempty"`
+	// Twin: it was a primary on a timeline that has the number and the origin of the epoch's, so that
+	// no history shows that they are two. Only a new copy helps.
+	Twin bool `json:"twin,omitempty"`
 	// Tries are the repairs that failed since it last was healthy.
 	Tries int `json:"tries,omitempty"`
 }
