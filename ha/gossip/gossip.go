@@ -145,10 +145,10 @@ func (g *Gossip) send(ctx context.Context, list *memberlist.Memberlist, calls *c
 	}
 }
 
-// spread sends a frame to every member at once, and has it repeated and passed on by gossip.
+// spread sends a frame to every member at once, also to those that seem gone, and has it repeated and passed on by gossip.
 func (g *Gossip) spread(list *memberlist.Memberlist, calls *callbacks, f frame) {
 	encoded := f.encode()
-	for _, m := range g.roster.others() {
+	for _, m := range g.roster.reachable() {
 		if err := list.SendToAddress(memberlist.Address{Addr: m.Address, Name: m.Name}, encoded); err != nil {
 			g.log.Debug("send a message", zap.String("member", m.Name), zap.Error(err))
 		}
@@ -179,8 +179,8 @@ func (g *Gossip) Events() <-chan Event { return g.events }
 // Dropped counts the events that found no room.
 func (g *Gossip) Dropped() uint64 { return g.dropped.Load() }
 
-// Broadcast sends payload, at most MaxMessage bytes, to all members that are present: each gets it
-// at most once, as an Event of kind Message, most probably within milliseconds, and possibly not.
+// Broadcast sends payload, at most MaxMessage bytes, to all members: each gets it at most once, as an
+// Event of kind Message, most probably within milliseconds, and possibly not.
 func (g *Gossip) Broadcast(payload []byte) error {
 	if len(payload) > MaxMessage {
 		return fmt.Errorf("broadcast a message: %d bytes, at most %d", len(payload), MaxMessage)

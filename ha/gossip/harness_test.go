@@ -26,7 +26,8 @@ import (
 // patience bounds every wait; it decides nothing but how long a failing test takes.
 const patience = 30 * time.Second
 
-const probe = 100 * time.Millisecond
+// probe is long enough that a busy machine does not make members miss each other all the time.
+const probe = 250 * time.Millisecond
 
 // memberOf makes this program be one member: name, join address.
 const memberOf = "GOSSIP_TEST_MEMBER"

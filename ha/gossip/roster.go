@@ -155,13 +155,14 @@ func (r *roster) admit(name string) bool {
 	return true
 }
 
-// others are the present members but this one.
-func (r *roster) others() []Member {
+// reachable are the members, but this one, that may hear what is sent to them: all that did not say
+// goodbye. One that is called gone may be alive, and a packet costs nothing.
+func (r *roster) reachable() []Member {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var list []Member
 	for _, m := range r.members {
-		if m.Presence == Present {
+		if m.Presence != Left {
 			list = append(list, *m)
 		}
 	}

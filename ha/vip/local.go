@@ -77,7 +77,7 @@ func whole[T any](list func() ([]T, error)) ([]T, error) {
 
 // Take puts a VIP on this host and announces it, also when it is there already. It returns when the
 // last announcement is out, after a second; the address works at once. An address that IPv6 duplicate
-// detection has put out of use is put there anew.
+// detection has put out of use, or that is on another interface than the named one, is put there anew.
 func (l *Local) Take(ctx context.Context, v VIP) error {
 	list, err := l.Addresses()
 	if err != nil {
@@ -92,7 +92,7 @@ func (l *Local) Take(ctx context.Context, v VIP) error {
 
 func (l *Local) add(v VIP, list []Address) (iface string, err error) {
 	for _, held := range Held(v, list) {
-		if !held.Failed {
+		if !held.Failed && (v.Interface == "" || v.Interface == held.Interface) {
 			return held.Interface, nil
 		}
 		if err := l.remove(held); err != nil {

@@ -255,6 +255,75 @@ func TestAnAddressThatFailedDuplicateDetectionIsTakenAnew(t *testing.T) {
 	await(t, "b's answer", func() bool { return client.reach(v.Addr()) == "b" })
 }
 
+// A host's own connections keep coming from its own address, also where the VIP is nearer to the
+// other end by the rules of source selection (RFC 6724, rule 8): a server would see another client
+// after each move.
+func TestOwnConnectionsDoNotComeFromTheVIP(t *testing.T) {
+	t.Parallel()
+	needTools(t, "ip")
+	hosts := newSegment(t, "a", "b")
+	a := hosts[0]
+	for prefix, own := range map[string]string{"10.99.0.3/24": "10.99.0.1", "fd99::3/64": "fd99::1"} {
+		v := vipOf(t, prefix)
+		other := map[bool]string{true: "10.99.0.2:1", false: "[fd99::2]:1"}[v.Addr().Is4()]
+		source := func() string {
+			var from net.Addr
+			a.must(func() error {
+				conn, err := net.Dial("udp", other)
+				if err != nil {
+					return err
+				}
+				from = conn.LocalAddr()
+				return conn.Close()
+			})
+			host, _, _ := net.SplitHostPort(from.String())
+			return host
+		}
+		a.must(func() error { return put(v) })
+		if got := source(); got != own {
+			t.Errorf("with %s put by netlink, connections come from %s", v, got)
+		}
+		a.must(func() error { return local().Drop(v) })
+		full := netip.PrefixFrom(v.Addr(), v.Addr().BitLen())
+		if _, err := a.run(nil, TakeCommand("eth0", full)...); err != nil {
+			t.Fatal(err)
+		}
+		if got := source(); got != own {
+			t.Errorf("with %s put by the command, connections come from %s", v, got)
+		}
+	}
+}
+
+func TestAVIPOnTheWrongInterfaceMoves(t *testing.T) {
+	t.Parallel()
+	needTools(t, "ip")
+	a := newSegment(t, "a")[0]
+	for _, prefix := range families {
+		v := vipOf(t, prefix)
+		v.Interface = "eth0"
+		full := netip.PrefixFrom(v.Addr(), v.Addr().BitLen())
+		misplace := func() {
+			t.Helper()
+			if _, err := a.run(nil, "ip", "addr", "add", full.String(), "dev", "lo"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		misplace()
+		a.must(func() error { return put(v) })
+		if got := a.prefixes(v); len(got) != 1 || got[0] != "eth0 "+full.String() {
+			t.Errorf("the host has %q", got)
+		}
+		a.must(func() error { return local().Drop(v) })
+		misplace()
+		if _, err := a.run(nil, TakeCommand("eth0", full)...); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.prefixes(v); len(got) != 1 || got[0] != "eth0 "+full.String() {
+			t.Errorf("the host has %q", got)
+		}
+	}
+}
+
 func TestWithoutAFittingInterfaceNothingIsDone(t *testing.T) {
 	t.Parallel()
 	a := newSegment(t, "a")[0]

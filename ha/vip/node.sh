@@ -9,7 +9,11 @@ set -u
 PATH=$PATH:/usr/sbin:/sbin
 export PATH LC_ALL=C
 as_root=
-[ "$(id -u)" = 0 ] || as_root='sudo -n'
+rights=
+[ "$(id -u)" = 0 ] || {
+	as_root='sudo -n'
+	rights=" ($(id -un) needs sudo without a password for ip, arping and python3, or log in as root)"
+}
 
 fail() { # CODE TEXT
 	echo "$2" >&2
@@ -52,6 +56,16 @@ announce() { # ADDRESS DEV PROGRAM
 	fail 3 "this host has no tool that can announce $1 on $2: install iputils-arping or python3"
 }
 
+# Takes it off every interface, whatever the length of its prefix there.
+drop() { # ADDRESS
+	held=$(ip -o addr show to "$1") || fail 1 "cannot list the addresses"
+	printf '%s\n' "$held" | while read -r _ dev _ prefix _; do
+		[ -z "${prefix:-}" ] || $as_root ip addr del "$prefix" dev "${dev%@*}"
+	done
+	# Whoever took it off: it has to be gone.
+	[ -z "$(ip -o addr show to "$1")" ] || fail 1 "cannot take $1 off$rights"
+}
+
 verb=$1
 shift
 case $verb in
@@ -61,7 +75,8 @@ list)
 take)
 	address=${1%/*}
 	if ! has "$address" "$2"; then
-		put "$1" "$2" || has "$address" "$2" || fail 1 "cannot put $1 on $2"
+		drop "$address" # it may be on another interface
+		put "$1" "$2" || has "$address" "$2" || fail 1 "cannot put $1 on $2$rights"
 	fi
 	announce "$address" "$2" "$3"
 	;;
@@ -70,14 +85,7 @@ announce)
 	announce "$1" "$2" "$3"
 	;;
 drop)
-	held=$(ip -o addr show to "$1") || fail 1 "cannot list the addresses"
-	printf '%s\n' "$held" | while read -r _ dev _ prefix _; do
-		[ -n "${prefix:-}" ] || continue
-		$as_root ip addr del "$prefix" dev "${dev%@*}" || exit 1
-	done || {
-		# It may have been somebody else who took it away.
-		[ -z "$(ip -o addr show to "$1")" ] || fail 1 "cannot take $1 off"
-	}
+	drop "$1"
 	;;
 *)
 	fail 2 "unknown: $verb"

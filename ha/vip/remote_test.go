@@ -1,12 +1,14 @@
 package vip
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -86,6 +88,41 @@ func TestAHostWithoutToolsSaysSo(t *testing.T) {
 		if _, err := a.run(env, TakeCommand("eth9", full)...); exitCode(err) != 1 || !strings.Contains(err.Error(), "eth9") {
 			t.Errorf("take on an interface that is not there: %v", err)
 		}
+	}
+}
+
+// Without rights the commands say which are missing.
+func TestTheCommandsNeedRights(t *testing.T) {
+	t.Parallel()
+	needTools(t, "ip")
+	a := newSegment(t, "a")[0]
+	v := vipOf(t, "10.99.0.40/24")
+	asNobody := func(argv []string) error {
+		var stderr strings.Builder
+		err := a.do(func() error {
+			cmd := exec.Command(argv[0], argv[1:]...)
+			cmd.Env, cmd.Stderr = []string{"PATH=/usr/bin:/bin"}, &stderr
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			return cmd.Run()
+		})
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, stderr.String())
+		}
+		return nil
+	}
+	take := TakeCommand("eth0", netip.PrefixFrom(v.Addr(), 32))
+	if err := asNobody(take); exitCode(err) != 1 || !strings.Contains(err.Error(), "nobody needs sudo") {
+		t.Errorf("take: %v", err)
+	}
+	if err := asNobody(DropCommand(v)); err != nil {
+		t.Errorf("drop what is not there: %v", err)
+	}
+	a.must(func() error { return put(v) })
+	if err := asNobody(DropCommand(v)); exitCode(err) != 1 || !strings.Contains(err.Error(), "nobody needs sudo") {
+		t.Errorf("drop: %v", err)
+	}
+	if err := asNobody(ListCommand()); err != nil {
+		t.Errorf("list: %v", err)
 	}
 }
 
