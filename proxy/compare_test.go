@@ -30,7 +30,8 @@ func TestAClientReadsThroughTheProxyWhatItWouldReadDirectly(t *testing.T) {
 			}
 		}
 		want := runDirectly(t, programs)
-		got := runThroughProxy(t, programs, config, seed)
+		ends := rapid.SampledFrom([]clientEnd{staysConnected, sendsNoMore}).Draw(rt, "end")
+		got := runThroughProxy(t, programs, config, seed, ends)
 		for i := range programs {
 			if w, g := strings.Join(sortStatus(want[i]), "\n"), strings.Join(sortStatus(got[i]), "\n"); w != g {
 				rt.Fatalf("client %d of %d sends\n  %s\n%s\nthrough the proxy:\n%s", i, len(programs), strings.Join(programs[i], "\n  "), firstDifference(w, g), g)
@@ -72,7 +73,23 @@ func runDirectly(t testing.TB, programs [][]string) [][]string {
 	return out
 }
 
-func runThroughProxy(t testing.TB, programs [][]string, config func(*Config), seed uint64) [][]string {
+// clientEnd is what a client does when it has sent its program.
+type clientEnd int
+
+const (
+	staysConnected clientEnd = iota
+	sendsNoMore              // it shuts down its sending side
+)
+
+// phase is where its session is when everything is answered.
+func (e clientEnd) phase() phase {
+	if e == sendsNoMore {
+		return phaseClosed
+	}
+	return phaseIdle
+}
+
+func runThroughProxy(t testing.TB, programs [][]string, config func(*Config), seed uint64, end clientEnd) [][]string {
 	w := newWorld(t, config)
 	w.catalog.knowledge = modelKnowledge
 	w.cut, w.order = randomCuts(seed), rand.New(rand.NewPCG(seed, 2))
@@ -89,12 +106,16 @@ func runThroughProxy(t testing.TB, programs [][]string, config func(*Config), se
 	}
 	for i, c := range clients {
 		c.link.in = encodeProgram(t, programs[i])
+		c.link.eof = end == sendsNoMore
 	}
 	w.settle()
 	out := make([][]string, len(programs))
 	for i, c := range clients {
+		if end == sendsNoMore && c.session.phase == phaseClosed != c.link.closed {
+			t.Error("a session has ended and its connection has not")
+		}
 		out[i] = renderMessages(c.received(), true)
-		if s := c.session; s.phase != phaseIdle || len(s.in)+len(c.link.in) > 0 {
+		if s := c.session; s.phase != end.phase() || len(s.in)+len(c.link.in) > 0 {
 			out[i] = append(out[i], fmt.Sprintf("STUCK in phase %d with %d bytes, %d on their way, paused %v; %s", s.phase, len(s.in), len(c.link.in), c.link.paused, w.state()))
 		}
 	}

@@ -84,7 +84,7 @@ func (t *turn) endsItself() bool {
 func (s *session) take(b []byte, off int, cut cutKind) int {
 	t := s.turn
 	t.msgs, t.owned = b[:off], t.owned[:0]
-	t.open = cut == cutFlush || cut == cutLarge
+	t.open, t.unflushed = cut != cutTurn, cut == cutEnd
 	s.analyse(cut)
 	return len(t.msgs)
 }
@@ -97,6 +97,7 @@ const (
 	cutTurn                   // Query, FunctionCall or Sync
 	cutFlush
 	cutLarge  // too long to wait for the end
+	cutEnd    // the client sends no more
 	cutStray  // COPY data that nobody wants any more
 	cutClosed // the session ended
 )
@@ -146,6 +147,9 @@ func (s *session) scan(b []byte) (off int, cut cutKind) {
 		}
 	}
 	s.scanned = off
+	if s.input == inputEnded && off > 0 {
+		return off, cutEnd
+	}
 	return 0, cutNothing
 }
 

@@ -52,6 +52,8 @@ type world struct {
 // peer plays a server: it is given what the proxy writes, and answers through the link.
 type peer interface {
 	take(b []byte) (answer []byte)
+	// end is what it says when the proxy has shut down its side, before it closes.
+	end() (answer []byte)
 }
 
 type strike struct {
@@ -230,13 +232,20 @@ func (w *world) move() bool {
 				piece[i] = 0xEE // bytes are valid until Data returns, and not longer
 			}
 			return true
-		case l.eof && len(l.in) == 0 && l.gone == nil:
+		case l.eof && len(l.in) == 0 && l.onEnd == nil:
 			l.gone = io.EOF
+			return true
+		case l.eof && len(l.in) == 0 && !l.ended && !l.paused:
+			l.ended = true
+			l.onEnd()
 			return true
 		case l.peer != nil && len(l.out) > 0:
 			b := l.out
 			l.out = nil
 			l.in = append(l.in, l.peer.take(b)...)
+			return true
+		case l.peer != nil && l.shut && !l.eof:
+			l.in, l.eof = append(l.in, l.peer.end()...), true
 			return true
 		}
 	}
@@ -291,7 +300,10 @@ type fakeLink struct {
 	extra   int // pretended bytes in the write queue
 	writes  int
 	paused  bool
-	eof     bool // the peer has closed behind what is in in
+	eof     bool // the peer has shut down its side behind what is in in; a server has closed
+	onEnd   func()
+	ended   bool // onEnd was called
+	shut    bool // the proxy has shut down its side
 	gone    error
 	closed  bool // by the proxy
 	dead    bool
@@ -304,7 +316,7 @@ func (l *fakeLink) Write(b []byte) {
 }
 
 func (l *fakeLink) Buffer(b []byte) {
-	if !l.closed && !l.dead {
+	if !l.closed && !l.dead && !l.shut {
 		l.out = append(l.out, b...)
 	}
 }
@@ -320,6 +332,8 @@ func (l *fakeLink) Close() {
 }
 
 func (l *fakeLink) CloseAfterFlush() { l.Close() }
+func (l *fakeLink) CloseWrite()      { l.shut = true }
+func (l *fakeLink) OnEnd(fn func())  { l.onEnd = fn }
 
 func (l *fakeLink) StartTLS(_ *tls.Config, done func(tls.ConnectionState, error), rest ...byte) {
 	l.secure = done

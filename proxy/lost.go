@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"errors"
+	"io"
+
 	"go.uber.org/zap"
 
 	"github.com/cstproxy/cstproxy/proxy/backend"
@@ -27,8 +30,14 @@ func (s *session) ServerClosed(srv *backend.Server, err error) {
 	if !wasHeld {
 		return
 	}
+	if s.input == inputPassed && errors.Is(err, io.EOF) {
+		s.held = nil
+		s.finish() // it has met the end of what its client sends
+		return
+	}
 	s.log.Info("server connection lost", zap.Uint64("session", s.id), zap.Int("node", int(srv.Key.Node)), zap.Error(err))
 	s.serverLost(srv)
+	s.proceed()
 }
 
 // serverLost goes on without the server that the session held.

@@ -100,6 +100,16 @@ func (m *modelServer) take(b []byte) []byte {
 	return out
 }
 
+// end is a peer's: outside of COPY an end is met in silence.
+func (m *modelServer) end() []byte {
+	if m.copying == nil {
+		return nil
+	}
+	m.fail(&modelError{"08006", "unexpected EOF on client connection with an open transaction"})
+	m.say(`Error FATAL 08P01 "terminating connection because protocol synchronization was lost"`)
+	return m.out
+}
+
 func (m *modelServer) message(typ byte, body []byte) {
 	switch {
 	case m.copying != nil:

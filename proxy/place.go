@@ -166,6 +166,7 @@ func (s *session) Granted(srv *backend.Server) {
 	switch s.phase {
 	case phaseWaiting:
 		s.send(srv)
+		s.proceed() // more of an open turn may have come meanwhile
 	case phaseLogin:
 		s.loginGranted(srv)
 	default:
@@ -180,6 +181,7 @@ func (s *session) Refused(err error) {
 		s.loginRefused(err)
 		return
 	}
+	defer s.proceed()
 	s.disarm()
 	var node *backend.NodeError
 	var refusal *backend.ServerError
@@ -211,6 +213,7 @@ func (s *session) again() {
 		s.disarm()
 		s.turn.tried = s.turn.tried[:0]
 		s.seek()
+		s.proceed()
 	case phaseLogin:
 		if !s.wait.Waiting() && s.held == nil {
 			s.seekLoginServer()
@@ -233,6 +236,7 @@ func (s *session) expired() {
 		s.refuse(s.noNode())
 	case phaseParked:
 		s.seek()
+		s.proceed()
 	case phaseWaiting:
 		s.wait.Leave()
 		s.refuse(waitedTooLong(s.proxy.now().Sub(s.waited).Round(time.Millisecond)))

@@ -268,6 +268,7 @@ func (p *Proxy) accept(link clientLink, l listening) *session {
 	p.nextID++
 	s := &session{proxy: p, cluster: l.cluster, link: link, id: p.nextID, log: p.log, mode: l.Mode, status: 'I'}
 	s.timer = p.newTimer(s.expired)
+	link.OnEnd(s.Ended)
 	p.sessions[s] = struct{}{}
 	p.stats.Accepted.Add(1)
 	p.stats.Clients.Add(1)

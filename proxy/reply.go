@@ -38,6 +38,7 @@ func (s *session) FromServer(srv *backend.Server, b []byte) {
 	r := reader{s: s, srv: srv, b: b}
 	r.read()
 	if r.ended || s.phase == phaseClosed {
+		s.proceed()
 		return
 	}
 	r.flush()

@@ -68,7 +68,7 @@ func (s *session) sendPart(srv *backend.Server) {
 	} else {
 		s.sendRewritten(srv)
 	}
-	if t.open {
+	if t.open && !t.unflushed {
 		s.answerInjected()
 	}
 	if !srv.Held(s) || s.phase != phaseTurn {

@@ -18,6 +18,7 @@ import (
 // the transcript harness of the tests another.
 type clientLink interface {
 	backend.Link
+	OnEnd(ended func())
 	StartTLS(cfg *tls.Config, done func(tls.ConnectionState, error), rest ...byte)
 	RemoteAddr() netip.AddrPort
 }
@@ -50,7 +51,7 @@ const (
 )
 
 // session is one client's side of the conversation. It does no I/O and never blocks: its driver
-// feeds it (Data, Drained, Closed, FromServer, Granted …) and it answers by writing to links.
+// feeds it (Data, Ended, Drained, Closed, FromServer, Granted …) and it answers by writing to links.
 // All calls come on one loop.
 type session struct {
 	proxy   *Proxy
@@ -65,6 +66,7 @@ type session struct {
 	in      []byte // bytes of the client that cannot be used yet
 	scanned int    // how much of them gather has looked at
 	stray   int    // bytes of a message still to be dropped
+	input   input  // whether more will come (ended.go)
 	timer   timer
 
 	login    *login // until the greeting
@@ -215,6 +217,7 @@ func (s *session) keep(rest []byte) {
 		s.paused = false
 		s.link.Resume()
 	}
+	s.meetEnd()
 }
 
 // reads says whether the phase uses a client's bytes as they come.
@@ -253,6 +256,7 @@ func (s *session) proceed() {
 		s.paused = false
 		s.link.Resume()
 	}
+	s.meetEnd()
 }
 
 // Drained: the client has read what was queued for it (reactor.Handler).

@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "write testdata/*.txt as the machine beh
 //	C> messages            the client sends          S2< messages    the server sends
 //	client C "k" "v"       logs in, quietly when it has no parameters
 //	raw C [auto|standby|primary]                     connects and says nothing
-//	hangup C, reset S2     the peer closes, or breaks the connection
+//	hangup C, reset S2     the peer shuts down its sending side (a server: closes), or breaks the connection
 //	wait 5s                time passes
 //	view 2 3 1             epoch 2, primary 3 (0: none), standby 1
 //	down 2 / down 2 FATAL 53300 "text" / up 2        how dialling ends from now on
@@ -37,7 +37,7 @@ var update = flag.Bool("update", false, "write testdata/*.txt as the machine beh
 //	config k=v …, tls, secured C
 //
 // and what the machine does about it in lines with the other arrow: "S2> messages", "C< messages",
-// "strike S1" (a cancel request leaves), "C paused", and "pools …" where a line "pools" asks for it.
+// "strike S1" (a cancel request leaves), "(end)" (the proxy shuts down its side), "C paused", and "pools …" where a line "pools" asks for it.
 // The test compares the whole file, with the bytes in one piece, byte by byte, and cut at random.
 // With -update it writes what it saw.
 func TestTranscripts(t *testing.T) {
@@ -139,6 +139,7 @@ type scene struct {
 	clients map[string]*fakeClient
 	paused  map[string]bool
 	closed  map[*fakeLink]bool
+	shut    map[*fakeLink]bool
 	struck  int
 	out     strings.Builder
 }
@@ -151,7 +152,7 @@ func playScene(t *testing.T, text string, way func(int) int) string {
 		most = 4000
 	}
 	cut := func(n int) int { return min(way(n), most) }
-	s := &scene{t: t, cut: cut, clients: map[string]*fakeClient{}, paused: map[string]bool{}, closed: map[*fakeLink]bool{}}
+	s := &scene{t: t, cut: cut, clients: map[string]*fakeClient{}, paused: map[string]bool{}, closed: map[*fakeLink]bool{}, shut: map[*fakeLink]bool{}}
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	for _, line := range lines {
 		if isObservation(line) {
@@ -435,6 +436,10 @@ func (s *scene) observe() {
 
 func (s *scene) observeLink(who string, l *fakeLink, list []string) {
 	l.out = nil
+	if l.shut && !s.shut[l] {
+		s.shut[l] = true
+		list = append(list, "(end)")
+	}
 	if l.closed && !s.closed[l] {
 		s.closed[l] = true
 		list = append(list, "(closed)")

@@ -21,10 +21,11 @@ type turn struct {
 	route    router.Route
 	node     topology.NodeID
 
-	open   bool // more messages of this turn will come
-	plain  bool // nothing in msgs has to be rewritten
-	began  byte // transaction status before it
-	failed bool // the server reported an error
+	open      bool // more messages of this turn will come
+	unflushed bool // nobody has asked for the answers to its part, the last one, which has no Sync
+	plain     bool // nothing in msgs has to be rewritten
+	began     byte // transaction status before it
+	failed    bool // the server reported an error
 	// deallocated is how many effects of its Query have been looked at for DEALLOCATE.
 	deallocated int
 	soils       bool // it leaves its server with something that nobody has looked at

@@ -24,6 +24,7 @@ type Link interface {
 	Pause()
 	Resume()
 	Close()
+	CloseWrite() // ends this side's bytes behind what is queued
 	CloseAfterFlush()
 }
 
@@ -226,6 +227,13 @@ func (s *Server) Doomed() bool { return s.doomed }
 
 // Doom makes the server end as soon as it is given back.
 func (s *Server) Doom() { s.doomed = true }
+
+// EndInput tells the server that its client sends no more, so that it does about it what it would do
+// without a proxy: it answers what it has read, and ends.
+func (s *Server) EndInput() {
+	s.doomed = true
+	s.Link.CloseWrite()
+}
 
 // BeginCancel keeps the server out of the pool until EndCancel, so that a cancel request that is
 // still on its way cannot hit the next owner's query.

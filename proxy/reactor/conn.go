@@ -2,7 +2,6 @@ package reactor
 
 import (
 	"crypto/tls"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -26,6 +25,7 @@ type Conn struct {
 	remote     netip.AddrPort
 	why        error  // for Closed
 	bye        *Timer // bounds CloseAfterFlush
+	onEnd      func() // by OnEnd; nil: the peer's end is the connection's
 }
 
 type phase uint8
@@ -38,7 +38,7 @@ const (
 	phaseClosed
 )
 
-type flags uint8
+type flags uint16
 
 const (
 	flagReadable flags = 1 << iota // the kernel may have bytes or the end for us
@@ -49,6 +49,10 @@ const (
 	flagDirty                      // on the loop's dirty list
 	flagHup                        // the peer's end or an error has been seen: a short read is not the last
 	flagBroken                     // writing failed; reads what had arrived, then closes
+	flagGone                       // the kernel says that neither direction works any more
+	flagEnded                      // the peer sends no more and onEnd was called; writing goes on
+	flagShut                       // by CloseWrite
+	flagShutDone                   // … and the peer has been told
 )
 
 func (c *Conn) has(f flags) bool { return c.flags&f != 0 }
@@ -69,7 +73,8 @@ func (c *Conn) Queued() int {
 }
 
 // Pause keeps Data from being called until Resume. The kernel then makes the peer wait. A paused
-// connection whose peer has gone, and left no bytes, is Closed all the same.
+// connection whose peer has gone, and left no bytes, is Closed all the same; with OnEnd, a peer
+// that has only ended its side is not gone.
 func (c *Conn) Pause() { c.set(flagPaused) }
 
 // Resume ends Pause. Bytes that are there already come in a later event.
@@ -102,7 +107,12 @@ func (c *Conn) closeAfterFlush(why error) {
 		return
 	}
 	c.phase, c.why = phaseFlushing, why
-	c.arm(c.loop.cfg.FlushTimeout, ErrFlushTimeout)
+	limit := c.loop.cfg.FlushTimeout
+	if c.has(flagEnded) {
+		// The peer ended its side to hear the rest of ours: it may take as long as if we stayed open.
+		limit = max(limit, c.loop.cfg.UserTimeout)
+	}
+	c.arm(limit, ErrFlushTimeout)
 	c.setDirty()
 }
 
@@ -150,6 +160,9 @@ func (c *Conn) event(ev uint32) {
 	}
 	if ev&end != 0 {
 		c.set(flagHup)
+		if ev&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			c.set(flagGone)
+		}
 	}
 	if ev&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 && c.has(flagBlocked) {
 		c.unset(flagBlocked)
@@ -166,10 +179,16 @@ func (c *Conn) turn() {
 	}
 	switch c.phase {
 	case phaseOpen:
+		if c.has(flagEnded) {
+			if c.has(flagGone) {
+				c.vanish()
+			}
+			return
+		}
 		if !c.has(flagPaused) {
 			c.receive()
 		}
-		if c.has(flagPaused) && c.has(flagHup) && c.phase == phaseOpen {
+		if c.has(flagPaused) && c.has(flagHup) && c.phase == phaseOpen && !c.has(flagEnded) {
 			c.leave()
 		}
 	case phaseLingering:
@@ -209,7 +228,7 @@ func (c *Conn) pull() int {
 		c.end(os.NewSyscallError("read", errno))
 		return 0
 	case n == 0:
-		c.end(io.EOF)
+		c.inputOver()
 		return 0
 	}
 	l.count.BytesRead += uint64(n)
@@ -220,42 +239,6 @@ func (c *Conn) pull() int {
 		c.unset(flagReadable)
 	}
 	return n
-}
-
-// end finishes the connection when its input has ended; an earlier failure to write goes before.
-func (c *Conn) end(why error) {
-	if c.has(flagBroken) {
-		why = c.why
-	}
-	c.finish(why)
-}
-
-// leave ends a paused connection whose peer is gone, unless bytes are still to be delivered first.
-func (c *Conn) leave() {
-	if c.secure != nil && c.secure.more || unread(c.fd) > 0 {
-		return
-	}
-	errno, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && errno != 0 {
-		c.end(os.NewSyscallError("read", unix.Errno(errno)))
-		return
-	}
-	c.end(io.EOF)
-}
-
-// discard reads on after the last byte was written, until the peer closes.
-func (c *Conn) discard() {
-	l := c.loop
-	n, errno := read(c.fd, l.cipher)
-	l.count.Reads++
-	switch {
-	case errno == unix.EAGAIN:
-		c.unset(flagReadable)
-	case errno != 0 || n == 0:
-		c.finish(c.why)
-	default:
-		l.later(c)
-	}
 }
 
 // TLS says whether the connection's bytes are encrypted.

@@ -14,7 +14,7 @@ const copyBound = 4 << 10
 // and never fails: a failure arrives as Closed, in a later event. On a connection that is being closed
 // it does nothing.
 func (c *Conn) Write(b []byte) {
-	if c.phase != phaseOpen || c.has(flagBroken) || len(b) == 0 {
+	if c.phase != phaseOpen || c.has(flagBroken|flagShut) || len(b) == 0 {
 		return
 	}
 	switch {
@@ -40,7 +40,7 @@ func (c *Conn) Write(b []byte) {
 // Buffer queues a copy of b, to be sent when the handler of the current event has returned, or with
 // the next Write, whichever is first.
 func (c *Conn) Buffer(b []byte) {
-	if c.phase != phaseOpen || c.has(flagBroken) || len(b) == 0 {
+	if c.phase != phaseOpen || c.has(flagBroken|flagShut) || len(b) == 0 {
 		return
 	}
 	if c.secure != nil {
@@ -113,7 +113,7 @@ func (c *Conn) fail(why error) {
 		c.finish(c.why)
 		return
 	}
-	if c.has(flagPaused) {
+	if c.has(flagPaused | flagEnded) {
 		c.finish(why)
 		return
 	}
@@ -141,6 +141,9 @@ func (c *Conn) flush() {
 	}
 	if c.phase == phaseFlushing && c.Queued() == 0 {
 		c.farewell()
+	}
+	if c.phase == phaseOpen && c.has(flagShut) && !c.has(flagShutDone|flagBroken) && c.Queued() == 0 {
+		c.shut()
 	}
 }
 
@@ -170,8 +173,8 @@ func (c *Conn) farewell() {
 		c.flush()
 		return
 	}
-	if c.loop.cfg.Linger == 0 {
-		c.finish(c.why)
+	if c.loop.cfg.Linger == 0 || c.has(flagEnded) && c.secure == nil {
+		c.finish(c.why) // with nothing unread, closing resets nothing
 		return
 	}
 	c.phase = phaseLingering

@@ -22,8 +22,8 @@ type Handler interface {
 	Data(b []byte)
 	// Drained says that the write queue, which had been over Config.HighWater, fell to Config.LowWater.
 	Drained()
-	// Closed is the last call and comes exactly once: io.EOF when the peer ended in order,
-	// net.ErrClosed when the connection was closed on this side, the system's error otherwise.
+	// Closed is the last call and comes exactly once: io.EOF when the peer ended in order (but see
+	// Conn.OnEnd), net.ErrClosed when the connection was closed on this side, the system's error otherwise.
 	Closed(err error)
 }
 
@@ -58,7 +58,8 @@ type Config struct {
 	// new clients wait in the kernel's backlog meanwhile. PostgreSQL's postmaster rests 100 ms too.
 	AcceptPause time.Duration `toml:"accept_pause"`
 	// FlushTimeout bounds the time that CloseAfterFlush waits for the peer to take the last bytes,
-	// and then again for the peer to close.
+	// and then again for the peer to close. A peer that has ended its own side before has UserTimeout,
+	// if that is longer.
 	FlushTimeout time.Duration `toml:"flush_timeout"`
 	// Linger is how long CloseAfterFlush, after the last byte was written, waits for the peer to
 	// close first. Closing at once while the peer is still sending would reset the connection and

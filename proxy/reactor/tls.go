@@ -131,7 +131,13 @@ func (c *Conn) receiveSecure() {
 	if n > 0 {
 		c.handler.Data(l.plain[:n])
 	}
-	if err != nil && err != error(errNoBytes) {
+	switch {
+	case err == nil || err == error(errNoBytes):
+	case err == io.EOF && c.onEnd != nil && !c.has(flagBroken):
+		if c.phase == phaseOpen {
+			c.part() // close_notify
+		}
+	default:
 		c.flush()
 		c.end(err)
 	}
@@ -193,7 +199,7 @@ func (c *Conn) sayGoodbye() bool {
 
 // StartTLS makes the connection speak TLS as the server. The handshake runs on a goroutine; done is
 // called on the loop when it ended, never from within StartTLS, and not at all if the connection ends
-// first. After an error the connection closes by itself, and Closed gets the error. The caller bounds
+// first. A client that sends no more makes it fail, unless all that it needs has come. After an error the connection closes by itself, and Closed gets the error. The caller bounds
 // the time by closing the connection, and does not pause it meanwhile.
 //
 // rest is what the caller has in hand of bytes that came behind the request for TLS. If there are any,
@@ -275,6 +281,7 @@ type feedState uint8
 const (
 	feedFlowing feedState = iota
 	feedFull              // the loop stopped reading; it is told when there is room
+	feedCut               // nothing comes behind in; the socket's end is still to be read by the loop
 )
 
 func (f *feed) Read(b []byte) (int, error) {
@@ -283,6 +290,9 @@ func (f *feed) Read(b []byte) (int, error) {
 	for len(f.in) == 0 {
 		if f.err != nil {
 			return 0, f.err
+		}
+		if f.state == feedCut {
+			return 0, io.EOF
 		}
 		f.filled.Wait()
 	}
@@ -316,6 +326,14 @@ func (f *feed) abort(why error) {
 	if f.err == nil {
 		f.err = why
 	}
+	f.filled.Signal()
+}
+
+// cut says that nothing comes any more; what the handshake writes still goes out.
+func (f *feed) cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state = feedCut
 	f.filled.Signal()
 }
 

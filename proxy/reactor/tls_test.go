@@ -316,7 +316,7 @@ func TestAClientThatLeavesWithinTheHandshakeIsForgotten(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			l := running(t, quick())
 			var inner *Conn
-			accept := secureEcho(server, nil)
+			accept := secureEcho(server, make(chan error, 1))
 			conn := dial(t, serve(t, l, func(c *Conn, r netip.AddrPort) Handler { inner = c; return accept(c, r) }))
 			if _, err := conn.Write([]byte("?")); err != nil {
 				t.Fatal(err)
