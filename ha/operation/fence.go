@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/cstproxy/cstproxy/ha/decide"
 	"github.com/cstproxy/cstproxy/ha/pgnode"
 	"github.com/cstproxy/cstproxy/ha/topology"
@@ -33,8 +35,9 @@ func (e *Executor) besides(ctx context.Context, a decide.Action, n Node, act fun
 	return err
 }
 
-// raiseGrace is how long an action that SQL has done waits for the ratchet to be raised as well.
-const raiseGrace = 300 * time.Millisecond
+// raiseGrace is how long an action that SQL has done waits for the ratchet to be raised as well. The
+// host goes on raising it when nobody waits any more.
+const raiseGrace = 100 * time.Millisecond
 
 // recruit: a failover's or switchover's leader, at (To, Fence). By SQL (see pgnode.Recruit), and the
 // host's ratchet is raised beside it. When it dies, the standby is recruited or not, which its marker
@@ -87,7 +90,24 @@ func (e *Executor) stop(ctx context.Context, a decide.Action, n Node) error {
 		// One that does not end within two seconds is not going to.
 		words[1] = "patience=2"
 	}
-	return e.act(ctx, a, script{text: stopScript, words: words})
+	shed := make(chan error, 1)
+	go func() { shed <- e.shedVIP(ctx, a) }() // received below
+	err := e.act(ctx, a, script{text: stopScript, words: words})
+	if failed := <-shed; failed != nil {
+		e.log.Warn("the VIP could not be taken off", zap.Int("node", int(a.Node)), zap.String("why", failed.Error()))
+	}
+	return err
+}
+
+// shedVIP takes the VIP off a node that is being stopped. That it cannot must not fail the stop: whose
+// server is gone serves nobody under any address.
+func (e *Executor) shedVIP(ctx context.Context, a decide.Action) error {
+	do := e.cfg.Others[decide.DropVIP]
+	if do == nil {
+		return nil
+	}
+	a.Verb = decide.DropVIP
+	return do(ctx, a)
 }
 
 // promote: at (To, Promote), on the operation's candidate alone. By pg_ctl on its host, under the
@@ -105,10 +125,16 @@ func (e *Executor) promote(ctx context.Context, a decide.Action, n Node) error {
 		return fmt.Errorf("promote: ask node %d first: %w", n.ID, err)
 	}
 	above := before.Timeline
-	if before.Role == topology.RolePrimary {
+	switch {
+	case before.Role == topology.RolePrimary:
 		above-- // a repeat
-	} else if err := e.signalPromotion(ctx, a, n, c); err != nil {
-		return err
+	case a.Timeline > above+mostPassedOver:
+		return fmt.Errorf("promote: from timeline %d to %d is too far to be true", above, a.Timeline)
+	default:
+		if err := e.signalPromotion(ctx, a, n, passing{c, above}); err != nil {
+			return err
+		}
+		above = max(above, a.Timeline-min(a.Timeline, 1))
 	}
 	if _, err := c.AwaitPrimary(ctx, above); err != nil {
 		return fmt.Errorf("promote node %d: %w", n.ID, err)
@@ -116,14 +142,27 @@ func (e *Executor) promote(ctx context.Context, a decide.Action, n Node) error {
 	return nil
 }
 
-func (e *Executor) signalPromotion(ctx context.Context, a decide.Action, n Node, c *pgnode.Conn) error {
+// mostPassedOver bounds how many timeline numbers a promotion leaves out: each costs a file that
+// every standby asks for.
+const mostPassedOver = 1000
+
+// passing is a connection to a standby on a timeline.
+type passing struct {
+	*pgnode.Conn
+	from topology.Timeline
+}
+
+func (e *Executor) signalPromotion(ctx context.Context, a decide.Action, n Node, c passing) error {
 	if n.Host != nil {
 		if up, _, _ := n.Host.Up(); up {
-			err := e.act(ctx, a, script{text: promoteScript, words: []string{fmt.Sprintf("epoch=%d", a.Epoch)}})
+			err := e.act(ctx, a, script{text: promoteScript, words: []string{fmt.Sprintf("epoch=%d", a.Epoch), fmt.Sprintf("from=%d", c.from), fmt.Sprintf("timeline=%d", a.Timeline)}})
 			if !unreachable(err) {
 				return err
 			}
 		}
+	}
+	if err := c.PassOver(ctx, c.from, a.Timeline); err != nil {
+		return err
 	}
 	return c.Promote(ctx, a.Epoch)
 }

@@ -157,18 +157,20 @@ type HostFacts struct {
 	// Unfinished is the phase in which a rewind was left: "recovering" or "rewound" can go on,
 	// "rewinding" needs a rebuild.
 	Unfinished string
-	FreeKB     int64
-	Major      int
+	// FreeKB is the space for log.
+	FreeKB int64
+	Major  int
 	// Processes counts the server's, the postmaster included.
 	Processes int
 	// Standby: whoever starts it gets a standby.
 	Standby bool
 	// Copying: it is a backup that has not been started yet.
-	Copying    bool
-	Marker     pgnode.Marker
-	State      string // pg_controldata's "Database cluster state"
-	SystemID   uint64
-	Timeline   topology.Timeline
+	Copying  bool
+	Marker   pgnode.Marker
+	State    string // pg_controldata's "Database cluster state"
+	SystemID uint64
+	// History is of the control file's timeline; not Known when its file is not there.
+	History    topology.History
 	Checkpoint topology.LSN
 	// Needs is the position that must be replayed before it is consistent.
 	Needs topology.LSN
@@ -188,8 +190,12 @@ func (n Node) hostFacts(ctx context.Context) (*HostFacts, error) {
 	return parseHostFacts(string(out.Stdout))
 }
 
+// full says that there is no space for two more WAL segments of the usual size.
+func (h HostFacts) full() bool { return h.Exists && h.FreeKB < 32<<10 }
+
 func parseHostFacts(text string) (*HostFacts, error) {
 	h := &HostFacts{}
+	var history strings.Builder
 	known := map[string]func(string) error{
 		"exists":       func(v string) error { h.Exists = v == "yes"; return nil },
 		"unfinished":   func(v string) error { h.Unfinished = v; return nil },
@@ -206,9 +212,10 @@ func parseHostFacts(text string) (*HostFacts, error) {
 		"marker":       func(v string) (err error) { h.Marker, err = pgnode.ParseMarker(v); return err },
 		"timeline": func(v string) error {
 			n, err := strconv.ParseUint(v, 10, 32)
-			h.Timeline = topology.Timeline(n)
+			h.History.Timeline = topology.Timeline(n)
 			return err
 		},
+		"history": func(v string) error { history.WriteString(v + "\n"); return nil },
 	}
 	for line := range strings.Lines(text) {
 		name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
@@ -219,6 +226,9 @@ func parseHostFacts(text string) (*HostFacts, error) {
 		if err := read(value); err != nil {
 			return nil, fmt.Errorf("read a host's facts: %s: %w", name, err)
 		}
+	}
+	if parsed, err := topology.ParseHistory(h.History.Timeline, []byte(history.String())); err == nil && parsed.Known() {
+		h.History = parsed
 	}
 	return h, nil
 }

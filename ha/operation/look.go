@@ -10,10 +10,15 @@ import (
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
 
-// look asks the server and its host at once. What one of them does not say is left zero; a server
-// that runs says more of itself than its files do.
-func (e *Executor) look(ctx context.Context, n Node) Report {
+// hostGrace is how long a Look waits for the host when the server has answered.
+const hostGrace = 300 * time.Millisecond
+
+// look asks the server and its host at once. A server that runs says more of itself than its files do,
+// so once it has answered the host is waited for during grace alone.
+func (e *Executor) look(ctx context.Context, n Node, grace time.Duration) Report {
 	at := e.cfg.Now()
+	asking, enough := context.WithCancel(ctx)
+	defer enough()
 	var (
 		wg       sync.WaitGroup
 		host     *HostFacts
@@ -25,13 +30,14 @@ func (e *Executor) look(ctx context.Context, n Node) Report {
 		wg.Add(1)
 		go func() { // waited for below
 			defer wg.Done()
-			if h, err := n.hostFacts(ctx); err == nil {
+			if h, err := n.hostFacts(asking); err == nil {
 				host = h
 			}
 		}()
 	}
 	if o, f, err := e.ask(ctx, n); err == nil {
 		seen, facts, answered = o, f, true
+		defer time.AfterFunc(grace, enough).Stop()
 	}
 	wg.Wait()
 	r := Report{Host: host}
@@ -42,6 +48,7 @@ func (e *Executor) look(ctx context.Context, n Node) Report {
 	if answered {
 		r.Fact = e.ofServer(seen, facts)
 		r.Fact.At, r.Warnings = at, facts.Warnings
+		r.Fact.DiskFull = host != nil && host.full()
 	}
 	return r
 }
@@ -63,12 +70,16 @@ func (e *Executor) ask(ctx context.Context, n Node) (pgnode.Observation, pgnode.
 func (e *Executor) ofServer(o pgnode.Observation, f pgnode.Facts) decide.Fact {
 	fact := decide.Fact{
 		Role: o.Role, SystemID: o.SystemID, History: o.History, Write: o.Write, Receive: o.Receive, Replay: o.Replay,
-		Streaming: f.Receiver, Running: true, Complete: f.Complete,
+		Streaming: f.Streaming, Running: true, Complete: f.Complete,
 		Settings: decide.Settings{MaxConnections: o.Settings.MaxConnections, MaxWorkers: o.Settings.MaxWorkers,
 			MaxSenders: o.Settings.MaxSenders, MaxPrepared: o.Settings.MaxPrepared, MaxLocks: o.Settings.MaxLocks},
 	}
-	if !f.Marker.Released {
-		fact.Recruited = f.Marker.Epoch
+	if f.Marker.Epoch != 0 && !f.Marker.Released {
+		// One that is recruited is cut off only when nothing is left that could stream yet.
+		fact.Recruited, fact.Streaming = f.Marker.Epoch, f.Receiver
+	}
+	if set, err := pgnode.ParseSyncNames(o.Settings.SyncNames); err == nil && o.Role == topology.RolePrimary {
+		fact.Sync = set
 	}
 	for id, n := range e.nodes {
 		if f.Upstream != "" && n.Address() == f.Upstream {
@@ -78,15 +89,15 @@ func (e *Executor) ofServer(o pgnode.Observation, f pgnode.Facts) decide.Fact {
 	return fact
 }
 
-// ofHost is what the files alone say. A history is not among it: the timeline is the control file's.
+// ofHost is what the files alone say.
 func ofHost(h HostFacts) decide.Fact {
 	fact := decide.Fact{SystemID: h.SystemID, Running: h.Processes > 0, Stopped: h.Exists && h.Processes == 0,
-		Complete: h.Exists && h.Unfinished == "" && !h.Copying}
+		Complete: h.Exists && h.Unfinished == "" && !h.Copying, History: h.History, DiskFull: h.full()}
+	if h.State == "shut down" && h.Processes == 0 {
+		fact.Write = h.Checkpoint
+	}
 	if !h.Marker.Released {
 		fact.Recruited = h.Marker.Epoch
-	}
-	if h.Timeline == 1 {
-		fact.History = topology.History{Timeline: 1}
 	}
 	return fact
 }

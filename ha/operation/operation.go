@@ -93,7 +93,8 @@ func New(cfg Config, log *zap.Logger) (*Executor, error) {
 type Report struct {
 	// Fact is for the decision; its At is zero when nothing answered.
 	Fact decide.Fact
-	// Host is what its host says; nil when it was not asked or did not answer.
+	// Host is what its host says; nil when it did not answer, or was not waited for because the server
+	// had: then nothing new is known of Fact.DiskFull.
 	Host *HostFacts
 	// Warnings are settings that make a repair impossible or long; one sentence each.
 	Warnings []string
@@ -138,7 +139,11 @@ func (e *Executor) Do(ctx context.Context, a decide.Action) (decide.Result, Repo
 	}
 	looking, cancel := context.WithTimeout(ctx, timeout(decide.Action{Verb: decide.Look}))
 	defer cancel()
-	return result, e.look(looking, n)
+	grace := time.Duration(0)
+	if a.Verb == decide.Look {
+		grace = hostGrace
+	}
+	return result, e.look(looking, n, grace)
 }
 
 func (e *Executor) result(a decide.Action, err error) decide.Result {

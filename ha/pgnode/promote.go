@@ -34,6 +34,28 @@ func (c *Conn) Promote(ctx context.Context, epoch topology.Epoch) error {
 	return errors.New("promote: the server could not signal its postmaster")
 }
 
+// PassOver has the next promotion of a standby on timeline from begin a timeline that is not below to.
+// PostgreSQL takes the first number above its own for which it finds no history file, so the numbers in
+// between get one, of a comment alone. They stay: standbys ask for all of them. It is done before the
+// promotion and does nothing by itself. Needs a superuser.
+func (c *Conn) PassOver(ctx context.Context, from, to topology.Timeline) error {
+	for t := from + 1; t < to; t++ {
+		row, err := c.one(ctx, "SELECT (pg_stat_file('pg_wal/"+t.HistoryFile()+"', true)).size IS NULL, current_setting('data_directory')", 2)
+		if err != nil {
+			return fmt.Errorf("pass over timeline %d: %w", t, err)
+		}
+		if string(row[0]) != "t" {
+			continue
+		}
+		_, err = c.query(ctx, "COPY (SELECT '# passed over by cstproxy: this number may have been used on another server') TO "+
+			quoted(string(row[1])+"/pg_wal/"+t.HistoryFile()))
+		if err != nil {
+			return fmt.Errorf("pass over timeline %d: %w", t, err)
+		}
+	}
+	return nil
+}
+
 // AwaitPrimary waits until the server has left recovery on a timeline above the given one and has
 // committed something there, at most until ctx ends. A connection to a standby stays one over the
 // promotion.

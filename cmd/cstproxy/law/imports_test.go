@@ -115,6 +115,9 @@ func forbidden(from, to string) string {
 		return "only cmd imports it"
 	case within(from, "ha/remote") && to != "ha/topology" && !within(to, "ha/remote"):
 		return "ha/remote knows of us only ha/topology"
+	case within(from, "ha/pgnode") && !within(to, "ha/topology", "ha/record"),
+		within(from, "ha/operation") && !within(to, "ha/topology", "ha/record", "ha/decide", "ha/pgnode", "ha/remote", "ha/vip"):
+		return "what acts on servers knows what was decided, and nobody who decides or agrees"
 	case within(to, "ha/pglocal", "ha/remote/sshlocal") && !within(from, "cmd", "ha/pglocal", "ha/remote/sshlocal"):
 		return "test clusters are for tests and the demo"
 	}

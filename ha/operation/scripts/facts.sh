@@ -6,6 +6,7 @@ done
 echo "unfinished=${unfinished:-}"
 space=$where
 while [ ! -d "$space" ]; do space=$(dirname "$space"); done
+if [ -d "$where/pg_wal" ]; then space=$where/pg_wal; fi
 echo "free_kb=$(df -Pk "$space" | awk 'NR == 2 { print $4 }')"
 if [ ! -f "$where/PG_VERSION" ]; then
 	echo exists=no
@@ -22,7 +23,10 @@ sed -n "s/^cstproxy\.epoch = '\(.*\)'\$/marker=\1/p" "$where/postgresql.auto.con
 problem=$( (programs pg_ctl pg_controldata pg_rewind pg_basebackup postgres) 2>&1) || echo "problem=$problem"
 programs pg_controldata
 echo "bindir=$bin"
-"$bin/pg_controldata" -D "$where" | sed -n '
+control=$("$bin/pg_controldata" -D "$where")
+timeline=$(printf '%s\n' "$control" | sed -n "s/^Latest checkpoint's TimeLineID: *//p")
+sed 's/^/history=/' "$where/pg_wal/$(printf '%08X' "$timeline").history" 2>/dev/null || :
+printf '%s\n' "$control" | sed -n '
 s/^Database system identifier: */system=/p
 s/^Database cluster state: */state=/p
 s/^Latest checkpoint'"'"'s TimeLineID: */timeline=/p

@@ -104,6 +104,9 @@ stop_server() {
 # elsewhere (Debian) included, and only pg_ctl restart reads it.
 start_server() {
 	unfinished
+	if [ "$(sed -n 's/ *$//;8p' "$pgdata/postmaster.pid" 2>/dev/null)" = stopping ]; then
+		gone "$pgdata" $((patience * 10)) || fail 42 "the server on $pgdata is being stopped, and does not end"
+	fi
 	[ -z "$(servers "$pgdata")" ] || return 0
 	rm -f "$pgdata/postmaster.pid" # its process is not there, or is somebody else by now
 	how=start

@@ -11,4 +11,15 @@ esac
 if [ "${seen:-0}" -gt "$epoch" ] || [ "$marker" = "$epoch released" ]; then
 	fail 45 "marked '$marker': too late to promote for $epoch"
 fi
+# PostgreSQL takes the first timeline for which it finds no history file. Numbers that may have been
+# used elsewhere get one, of a comment alone; it stays, because standbys ask for all files in between.
+number=$from
+while [ $((number += 1)) -lt "$timeline" ]; do
+	file=$pgdata/pg_wal/$(printf '%08X' "$number").history
+	if [ -e "$file" ]; then continue; fi
+	echo '# passed over by cstproxy: this number may have been used on another server' >"$file.new"
+	sync "$file.new"
+	mv -n "$file.new" "$file"
+done
+sync "$pgdata/pg_wal"
 "$bin/pg_ctl" promote -D "$pgdata" -W >&2
