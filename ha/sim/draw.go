@@ -152,5 +152,11 @@ func anybody(rng *rand.Rand, p *plan) string {
 
 // troubleOperator is somebody with good intentions.
 func troubleOperator(rng *rand.Rand, _ *plan, at time.Duration) []Fault {
+	switch rng.IntN(8) {
+	case 0:
+		return []Fault{{Kind: Freeze, At: at, For: span(rng, time.Second, 10*time.Second)}}
+	case 1:
+		return []Fault{{Kind: ByHand, At: at, Who: []string{"standby"}}}
+	}
 	return []Fault{{Kind: Switchover, At: at, Who: []string{"standby"}}}
 }

@@ -141,7 +141,7 @@ func (w *world) kill(p *process) {
 }
 
 func (w *world) start(p *process) {
-	p.alive, p.stopped = true, false
+	p.alive, p.stopped = true, p.host.paused
 	p.life++
 }
 
@@ -153,7 +153,7 @@ func (w *world) stop(p *process) {
 
 // resume lets everything happen at once that came while p was stopped, in its order.
 func (w *world) resume(p *process) {
-	if !p.alive || !p.stopped {
+	if !p.alive || !p.stopped || p.host.paused {
 		return
 	}
 	p.stopped = false

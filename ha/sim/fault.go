@@ -46,6 +46,7 @@ const (
 	Jitter     Kind = "jitter"           // everywhere
 	ByHand     Kind = "promote by hand"  // pg_ctl promote on a standby
 	Switchover Kind = "ask for a switch" // an operator
+	Freeze     Kind = "froze"            // an operator, and unfroze after For
 )
 
 func (f *Fault) String() string {
@@ -130,6 +131,8 @@ func (w *world) hurt(f *Fault, who []*host) (undo func()) {
 	case Switchover:
 		w.askSwitch(who)
 		return nil
+	case Freeze:
+		return w.askFroze()
 	}
 	var undos []func()
 	for _, h := range who {
@@ -150,12 +153,13 @@ func (w *world) hurtHost(f *Fault, h *host) (undo func()) {
 		h.powerOff(w)
 		return func() { h.powerOn(w) }
 	case PauseHost:
-		stopped := h.processes()
-		for _, p := range stopped {
+		h.paused = true
+		for _, p := range h.processes() {
 			w.stop(p)
 		}
 		return func() {
-			for _, p := range stopped {
+			h.paused = false
+			for _, p := range h.processes() {
 				w.resume(p)
 			}
 		}

@@ -37,6 +37,9 @@ type judge struct {
 	served    map[*member]time.Duration
 	executed  map[*node]token // the highest that ran there
 	fine      time.Duration   // since when the primary is; below 0: it is not
+	operated  time.Duration   // when an operator last acted
+	twoVIPs   time.Duration   // since when two hosts hold it and the leader reaches both; below 0: they do not
+	helped    int             // how often an operator had to act at the end
 	struck    map[int]bool    // which faults that wait for a step have happened
 }
 
@@ -141,9 +144,10 @@ func (j *judge) deciding(l *leadership, p *decide.Picture, e *record.Entry) {
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
 		f := n.Fact
-		fits := f.Recruited == a.To.To && !f.Streaming && f.Role == topology.RoleStandby && f.Complete && !n.NoFailover
+		recent := j.strict() || p.Now-f.At <= 2*p.Policy.Lease
+		fits := recent && f.Recruited == a.To.To && !f.Streaming && f.Role == topology.RoleStandby && f.Complete && !n.NoFailover && slices.Contains(p.Record.Epoch.Eligible, n.ID)
 		if n.ID == chosen.id {
-			if !fits && a.To.Kind == record.Failover {
+			if !fits && a.To.Kind == record.Failover && f.Role != topology.RolePrimary { // who is one already was promoted by hand
 				j.fail("I4", fmt.Sprintf("%s is to be promoted for epoch %d: %s", chosen.name(), a.To.To, describe(n)))
 			}
 			continue
@@ -205,6 +209,11 @@ func (j *judge) wiping(n, source *node, a decide.Action) {
 	}
 }
 
+// twins: I3, when a server is to go on from a log that differs from its own in nothing but the content.
+func (j *judge) twins(n, source *node) {
+	j.fail("I3", fmt.Sprintf("%s goes on from %s on timeline %s, which two promotions made from the same position: nothing notices that their logs differ", n.name(), source.name(), n.history.Timeline))
+}
+
 // committed: I3 and I8, when an entry counts for the first time.
 func (j *judge) committed(change stateChange) {
 	w, e := j.w, change.entry
@@ -235,10 +244,8 @@ type stateChange struct {
 	err           error
 }
 
-const (
-	operator           = "operator"
-	patientWithPrimary = 6 * time.Second
-)
+// patientWithPrimary is how long a primary may be well while a failover that it was not begins.
+const patientWithPrimary = 6 * time.Second
 
 // watch looks at the world ten times a second: I8's memory, and I9.
 func (j *judge) watch() {
@@ -249,7 +256,34 @@ func (j *judge) watch() {
 	case j.fine < 0:
 		j.fine = w.now
 	}
+	switch {
+	case !j.contact():
+		j.twoVIPs = -1
+	case j.twoVIPs < 0:
+		j.twoVIPs = w.now
+	case w.now-j.twoVIPs > patientWithVIPs:
+		j.fail("I9", fmt.Sprintf("two hosts have held the write VIP for %s although the leader reaches both", w.now-j.twoVIPs))
+	}
 	w.schedule(100*time.Millisecond, nil, j.watch)
+}
+
+// patientWithVIPs is how long a leader may take to notice and to act, the time of its own election
+// included.
+const patientWithVIPs = 10 * time.Second
+
+// contact says whether two hosts hold the VIP and the leader could do something about it.
+func (j *judge) contact() bool {
+	m := j.w.leader()
+	if m == nil || m.leading == nil || !m.process.running() || j.w.truth().Froze != nil {
+		return false
+	}
+	holders := 0
+	for _, n := range j.w.nodes {
+		if n.host.vip && n.host.sshd.running() && j.w.net.bothWays(m.host, n.host) {
+			holders++
+		}
+	}
+	return holders > 1
 }
 
 // primaryIsFine says whether a majority of the members can work with the primary.

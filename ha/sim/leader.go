@@ -201,9 +201,7 @@ func (l *leadership) decide() {
 		l.why = plan.Why
 		l.m.w.trace("%s: %s", l.m.name, plan.Why)
 	}
-	if plan.Alarm != "" {
-		l.m.w.alarm = plan.Alarm
-	}
+	l.m.w.alarm = plan.Alarm
 	if plan.Entry != nil {
 		l.m.w.deciding(l, &p, plan.Entry)
 		l.propose(plan.Entry)
@@ -261,14 +259,9 @@ func (l *leadership) begin(a decide.Action) {
 			l.finished(r)
 		}
 	}
-	j := &job{n: n, action: a, asked: l.m.now(), token: token{a.Epoch, a.Step}}
-	j.answer = func(r decide.Result, f decide.Fact) {
-		w.net.send(n.host, l.m.host, l.m.process, func() {
-			if l.present() {
-				l.learn(n.id, f)
-			}
-			finish(r)
-		})
+	j := &job{n: n, action: a, token: token{a.Epoch, a.Step}}
+	j.answer = func(r decide.Result) {
+		w.net.command(n.host, l.m.host, l.m.process, func() { l.readFact(n, func() { finish(r) }) })
 	}
 	timeout := cmp.Or(a.Timeout, defaultTimeout)
 	if !w.net.bothWays(l.m.host, n.host) && w.chance(0.7) {
@@ -293,6 +286,21 @@ func (l *leadership) begin(a decide.Action) {
 		w.schedule(l.m.waits(probeInterval), l.m.process, keepalive)
 	}
 	w.schedule(l.m.waits(probeInterval), l.m.process, keepalive)
+}
+
+// readFact asks the node how it is once an action has ended there; done is called in any case.
+func (l *leadership) readFact(n *node, done func()) {
+	w, asked := l.m.w, l.m.now()
+	w.net.send(l.m.host, n.host, n.host.sshd, func() {
+		f := n.fact(asked)
+		w.net.send(n.host, l.m.host, l.m.process, func() {
+			if l.present() {
+				l.learn(n.id, f)
+			}
+			done()
+		})
+	})
+	w.schedule(l.m.waits(probeInterval), l.m.process, done)
 }
 
 const defaultTimeout = 5 * time.Second

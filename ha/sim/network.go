@@ -7,6 +7,7 @@ type host struct {
 	id      int
 	name    string
 	up      bool
+	paused  bool // its virtual machine is
 	vip     bool // holds the write VIP
 	sshd    *process
 	node    *node
@@ -29,9 +30,6 @@ type heldMessage struct {
 	until    time.Duration
 	arrive   func()
 }
-
-// retransmits is how long a kernel repeats what the other side has not confirmed.
-const retransmits = 20 * time.Second
 
 func (n *network) passes(from, to *host) bool {
 	return from == to || from.up && to.up && n.cuts[[2]int{from.id, to.id}] == 0
@@ -63,13 +61,24 @@ func (n *network) send(from, to *host, p *process, f func()) {
 	})
 }
 
-// command is send for what must not be run twice or late, and sometimes is run late nevertheless:
-// bytes that the sender's kernel still holds when the way is cut may arrive when it opens again.
+// brokenAfter is when the sender of a command takes its connection for broken, and retransmits how
+// long some kernels go on repeating what the other side has not confirmed.
+const (
+	brokenAfter = 2500 * time.Millisecond
+	retransmits = 20 * time.Second
+)
+
+// command is send over a kept connection: while the way is cut the sender's kernel repeats, and what
+// was sent arrives late, sometimes long after the sender has given it up.
 func (n *network) command(from, to *host, p *process, f func()) {
 	arrive := func() { n.w.deliver(p, f) }
 	hold := func() {
-		if from.up && n.w.chance(0.5) {
-			n.held = append(n.held, heldMessage{from, to, n.w.now + retransmits, arrive})
+		d := brokenAfter
+		if n.w.chance(0.5) {
+			d = retransmits
+		}
+		if from.up {
+			n.held = append(n.held, heldMessage{from, to, n.w.now + d, arrive})
 		}
 	}
 	if !n.passes(from, to) {

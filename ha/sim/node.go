@@ -204,6 +204,7 @@ func (n *node) promote(epoch topology.Epoch, done func()) {
 			done()
 			return
 		}
+		n.closeReceiver()
 		n.w.promoting(n, epoch)
 		old := n.history
 		next := max(old.Timeline, n.known) + 1

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cstproxy/cstproxy/ha/decide"
 	"github.com/cstproxy/cstproxy/ha/record"
 )
 
@@ -30,7 +29,7 @@ type Report struct {
 	// Failure is nil when all invariants held.
 	Failure *Failure
 	// Counts, for a summary of many runs.
-	Events, Writes, Acked, Epochs, Undone, Waiting int
+	Events, Writes, Acked, Epochs, Undone, Waiting, Helped int
 	// Lasted is the virtual time that passed.
 	Lasted time.Duration
 }
@@ -53,6 +52,8 @@ const (
 	// maxEvents bounds a run: two members that keep each other busy without any time passing would
 	// never end.
 	maxEvents = 2_000_000
+	// maxOperations is more than any sensible run of a minute or two takes.
+	maxOperations = 80
 )
 
 // Run runs one seed.
@@ -67,7 +68,7 @@ func Run(o Options) Report {
 	w.trace("seed %d: %s", p.seed, p.String())
 	w.begin()
 	w.run()
-	r := Report{Seed: p.seed, Plan: p.String(), Faults: p.faults, Failure: w.failure, Events: w.events, Writes: w.writes, Acked: len(w.acks), Lasted: w.now}
+	r := Report{Seed: p.seed, Plan: p.String(), Faults: p.faults, Failure: w.failure, Events: w.events, Writes: w.writes, Acked: len(w.acks), Helped: w.helped, Lasted: w.now}
 	c := w.truth()
 	r.Epochs = int(c.Epoch.Number)
 	for _, o := range c.Past {
@@ -101,6 +102,9 @@ func (w *world) run() {
 		if unsettled = w.unsettled(healed); unsettled == "" {
 			break
 		}
+		if w.now > healed+operatorLooks {
+			w.operate()
+		}
 		if w.now >= end {
 			w.fail(w.whichPromise(unsettled), fmt.Sprintf("%s after the last fault: %s", budget, unsettled))
 		}
@@ -108,10 +112,24 @@ func (w *world) run() {
 	w.last()
 }
 
+// bound ends runs that go in circles.
 func (w *world) bound() {
+	if n := w.truth().LastOperation; n > maxOperations {
+		w.fail("I12", fmt.Sprintf("%d operations were begun; the last ones ended so: %s", n, w.lately()))
+	}
 	if w.events > maxEvents {
 		w.fail("model", "more events than a run can have")
 	}
+}
+
+// lately is how the last operations ended.
+func (w *world) lately() string {
+	var b strings.Builder
+	past := w.truth().Past
+	for _, o := range past[max(0, len(past)-3):] {
+		fmt.Fprintf(&b, "%s of node %d %s: %s; ", o.Kind, o.Node, o.Outcome, o.Note)
+	}
+	return b.String()
 }
 
 // unsettled is what does not work yet, "" when all does.
@@ -123,8 +141,8 @@ func (w *world) unsettled(since time.Duration) string {
 	for id, t := range c.Tasks {
 		return fmt.Sprintf("I12: %s %d of node %d is at step %s", t.Kind, t.ID, id, t.Step)
 	}
-	if w.forOperator(c) {
-		return ""
+	if w.twoVIPs >= 0 {
+		return "I9: two hosts hold the write VIP"
 	}
 	for _, m := range w.members {
 		if !m.witness && w.served[m] <= since {
@@ -134,18 +152,12 @@ func (w *world) unsettled(since time.Duration) string {
 	return ""
 }
 
-// forOperator says whether the fleet has said by name what an operator has to decide.
-func (w *world) forOperator(c *record.Cluster) bool {
-	n := len(c.Past)
-	return c.Froze != nil || n > 0 && c.Past[n-1].Outcome == record.Waits || w.alarm != "" && w.plan.members == 2
-}
-
 func (w *world) whichPromise(unsettled string) string {
 	name, _, _ := strings.Cut(unsettled, ":")
 	return name
 }
 
-// last is what must be true at the end: I2 once more, and I9.
+// last is what must be true at the end: I2 once more.
 func (w *world) last() {
 	c := w.truth()
 	n := w.node(c.Epoch.Primary)
@@ -155,29 +167,11 @@ func (w *world) last() {
 	if lost := w.missing(n.wal); w.strict() && len(lost) > 0 && !w.lossAccepted(c) {
 		w.fail("I2", fmt.Sprintf("%d acknowledged writes are not on %s, the first is %d", len(lost), n.name(), lost[0]))
 	}
-	for _, other := range w.nodes {
-		if other != n && other.host.vip && n.host.vip {
-			w.fail("I9", fmt.Sprintf("%s and %s hold the write VIP", other.name(), n.name()))
-		}
-	}
 }
 
+// lossAccepted says whether an operator took it upon himself: by an order, or with his own hands.
 func (w *world) lossAccepted(c *record.Cluster) bool {
-	return slices.ContainsFunc(c.Past, func(o record.Operation) bool { return o.Accept == record.AcceptLoss })
-}
-
-// askSwitch is an operator's `ctl switch`; a refusal is an answer, too.
-func (w *world) askSwitch(who []*host) {
-	m := w.leader()
-	if m == nil || m.leading == nil || len(who) == 0 || who[0].node == nil {
-		return
-	}
-	e, err := newSwitch(m.leading.look(), who[0].node)
-	if err != nil {
-		w.trace("switch to %s is refused: %v", who[0].name, err)
-		return
-	}
-	m.leading.propose(&e)
+	return slices.ContainsFunc(w.plan.faults, func(f Fault) bool { return f.Kind == ByHand }) || slices.ContainsFunc(c.Past, func(o record.Operation) bool { return o.Accept == record.AcceptLoss })
 }
 
 // traceEntry shows what an entry changed.
@@ -223,11 +217,4 @@ func Shrink(r Report, o Options) Report {
 		}
 	}
 	return r
-}
-
-func newSwitch(p decide.Picture, n *node) (record.Entry, error) {
-	c := &p.Record
-	return record.Entry{Cluster: p.Cluster, Proposer: p.Self, Begin: &record.Begin{Operation: record.Operation{
-		Kind: record.Switch, ID: c.LastOperation + 1, From: c.Epoch.Number, To: c.LastEpoch + 1, Step: record.Intent, Node: n.id, By: operator, Why: "an operator wants it",
-	}}}, nil
 }

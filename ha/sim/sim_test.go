@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 var seed = flag.Uint64("seed", 0, "run this seed and print its trace")
@@ -68,6 +69,7 @@ func (r *Report) add(o Report) {
 	r.Epochs += o.Epochs
 	r.Undone += o.Undone
 	r.Waiting += o.Waiting
+	r.Helped += o.Helped
 	r.Lasted += o.Lasted
 }
 
@@ -85,8 +87,8 @@ func TestSeeds(t *testing.T) {
 	if failed != nil {
 		explain(t, *failed, Options{})
 	}
-	t.Logf("%d seeds: %s of virtual time, %d events, %d writes of which %d acknowledged, %d epochs, %d operations undone, %d left to an operator",
-		n, total.Lasted.Round(1e9), total.Events, total.Writes, total.Acked, total.Epochs, total.Undone, total.Waiting)
+	t.Logf("%d seeds: %s of virtual time, %d events, %d writes of which %d acknowledged, %d epochs, %d operations undone, %d left to an operator, who had to act %d times in the end",
+		n, total.Lasted.Round(time.Second), total.Events, total.Writes, total.Acked, total.Epochs, total.Undone, total.Waiting, total.Helped)
 	if failed == nil && (total.Acked < total.Writes/2 || total.Epochs < int(n)) {
 		t.Errorf("so little happens that the runs prove nothing")
 	}

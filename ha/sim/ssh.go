@@ -22,10 +22,9 @@ func (t token) below(u token) bool {
 type job struct {
 	n      *node
 	action decide.Action
-	asked  time.Duration // on the clock of who sent it
 	token  token
 	over   bool
-	answer func(decide.Result, decide.Fact)
+	answer func(decide.Result)
 }
 
 // ratchet is the wrapper under which every action on a node's host runs: a lower token is refused, a
@@ -47,7 +46,7 @@ func (r *ratchet) arrive(j *job) {
 		if j.token.below(r.seen) {
 			j.over = true
 			r.w.trace("%s refuses %s of (%d, %s)", j.n.name(), j.action.Verb, j.token.epoch, j.token.step)
-			j.answer(decide.Result{Action: j.action, Err: "the host has seen a higher epoch", Refused: true}, j.n.fact(j.asked))
+			j.answer(decide.Result{Action: j.action, Err: "the host has seen a higher epoch", Refused: true})
 			return
 		}
 		if r.seen.below(j.token) {
@@ -105,6 +104,6 @@ func (j *job) end(err string) {
 		return
 	}
 	j.over = true
-	j.answer(decide.Result{Action: j.action, Err: err}, j.n.fact(j.asked))
+	j.answer(decide.Result{Action: j.action, Err: err})
 	j.n.w.schedule(0, j.n.host.sshd, j.n.ratchet.next)
 }

@@ -47,14 +47,18 @@ func (n *node) tendStreams() {
 	}
 }
 
-// connect asks the upstream for the log. It refuses a standby whose log is not the beginning of its
-// own.
+// connect asks the upstream for the log. PostgreSQL refuses a standby by timelines and positions; that
+// two promotions made the same timeline from the same position it does not see.
 func (n *node) connect(up *node) {
 	if up == nil || up == n {
 		return
 	}
 	n.w.net.send(n.host, up.host, up.postmaster, func() {
-		if !up.taking() || n.system != up.system || !up.holds(&n.directory) {
+		if !up.taking() || n.system != up.system || !n.history.IsPrefixOf(up.history, n.end()) || len(n.wal) > len(up.wal) {
+			return
+		}
+		if !up.holds(&n.directory) {
+			n.w.twins(n, up)
 			return
 		}
 		s := &stream{from: up, to: n, heard: n.w.now}

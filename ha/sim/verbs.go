@@ -22,6 +22,9 @@ func (j *job) do() {
 	case decide.Start:
 		j.startServer()
 	case decide.Revive:
+		if n.signal && n.postmaster.alive {
+			n.crash() // a standby that runs is started anew, as the primary that it was
+		}
 		n.signal = false
 		j.startServer()
 	case decide.Checkpoint:
@@ -125,6 +128,7 @@ func (j *job) promote() {
 	case n.primary:
 		j.end("")
 	default:
+		n.known = max(n.known, j.action.Timeline-1)
 		n.promote(j.action.Epoch, func() {})
 		j.await(func() bool { return n.primary }, 3*time.Second, func() { j.end("") })
 	}
@@ -149,6 +153,9 @@ func (j *job) copy() {
 	case rewind && (n.partial || n.system != source.system):
 		j.end("pg_rewind: the directory cannot be used")
 		return
+	}
+	if rewind && n.history.Equal(source.history) && !source.holds(&n.directory) {
+		n.w.twins(n, source)
 	}
 	n.crash()
 	n.w.wiping(n, source, j.action)
