@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 // patience is how long a test waits for what must come; nothing passes by its passing.
 const patience = 20 * time.Second
 
-func configFor(t *testing.T, s *sshlocal.Server) Config {
+func configFor(t testing.TB, s *sshlocal.Server) Config {
 	t.Helper()
 	c := DefaultConfig()
 	c.Host, c.Port, c.User, c.KeyFile, c.KnownHostsFile = s.Host, s.Port, s.User, s.KeyFile, s.KnownHosts
@@ -33,10 +33,10 @@ func configFor(t *testing.T, s *sshlocal.Server) Config {
 	return c
 }
 
-func zapForTest(t *testing.T) *zap.Logger { return zaptest.NewLogger(t) }
+func zapForTest(t testing.TB) *zap.Logger { return zaptest.NewLogger(t) }
 
 // run keeps a host's connection for as long as the test.
-func run(t *testing.T, c Config) *Host {
+func run(t testing.TB, c Config) *Host {
 	t.Helper()
 	h, err := New(c, zapForTest(t))
 	if err != nil {
@@ -54,7 +54,7 @@ func run(t *testing.T, c Config) *Host {
 }
 
 // installed is a host that commands may be run on, with its server.
-func installed(t *testing.T) (*Host, *sshlocal.Server) {
+func installed(t testing.TB) (*Host, *sshlocal.Server) {
 	t.Helper()
 	s := sshlocal.ForTest(t)
 	h := run(t, configFor(t, s))
@@ -65,7 +65,7 @@ func installed(t *testing.T) (*Host, *sshlocal.Server) {
 }
 
 // within is a context for one call.
-func within(t *testing.T) context.Context {
+func within(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx

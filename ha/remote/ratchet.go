@@ -144,6 +144,11 @@ for tool in flock setsid sync timeout tee base64 mkfifo stat; do
 done
 [ -r /proc/self/stat ] || { echo "the host has no /proc" >&2; exit 1; }
 mkdir -p "$1/state"
+kind=$(stat -f -c %T "$1/state")
+case $kind in
+nfs* | cifs | smb* | fuse* | gfs* | ocfs*) echo "$1 is on a file system ($kind) that several hosts may share; choose a directory of this host alone" >&2; exit 1 ;;
+esac
+echo "$kind"
 new=$1/$2.new.$$
 trap 'rm -f "$new"' EXIT
 cat >"$new"
@@ -152,7 +157,6 @@ chmod 755 "$new"
 sync "$new"
 mv -f "$new" "$1/$2"
 sync "$1/state" "$1" "$1/.."
-stat -f -c %T "$1"
 `
 
 // Install puts the wrapper on the host, durably and at once, beside those of other versions. It may
