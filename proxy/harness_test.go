@@ -235,7 +235,7 @@ func (w *world) move() bool {
 		case l.eof && len(l.in) == 0 && l.onEnd == nil:
 			l.gone = io.EOF
 			return true
-		case l.eof && len(l.in) == 0 && !l.ended && !l.paused:
+		case l.eof && len(l.in) == 0 && !l.ended && (!l.paused || w.order != nil): // over TLS it may come to a paused one
 			l.ended = true
 			l.onEnd()
 			return true

@@ -225,7 +225,7 @@ func (s *session) again() {
 func (s *session) expired() {
 	s.alarmed = false
 	switch s.phase {
-	case phaseStartup, phaseSecuring, phaseVerifier, phaseAuth:
+	case phaseStartup, phaseSecuring, phaseCancelling, phaseVerifier, phaseAuth:
 		s.log.Debug("login took too long")
 		s.fatal(loginTimeout())
 	case phaseLogin:

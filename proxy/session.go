@@ -35,6 +35,7 @@ type phase uint8
 const (
 	phaseStartup   phase = iota // start-up packets (startup.go)
 	phaseSecuring               // TLS handshake under way
+	phaseCancelling             // a cancel request of this client is on its way (startup.go)
 	phaseVerifier               // waiting for the password verifier (login.go)
 	phaseAuth                   // SASL exchange (login.go)
 	phaseLogin                  // authenticated, waiting for what a server reports (greet.go)

@@ -42,6 +42,7 @@ func (s *session) stepStartup(b []byte) int {
 			s.finish()
 			break
 		}
+		s.phase = phaseCancelling
 		s.proxy.cancel(pid, secret, s.finish)
 	default:
 		s.startUp(packet)
