@@ -33,21 +33,21 @@ type timer interface {
 type phase uint8
 
 const (
-	phaseStartup   phase = iota // start-up packets (startup.go)
-	phaseSecuring               // TLS handshake under way
-	phaseCancelling             // a cancel request of this client is on its way (startup.go)
-	phaseVerifier               // waiting for the password verifier (login.go)
-	phaseAuth                   // SASL exchange (login.go)
-	phaseLogin                  // authenticated, waiting for what a server reports (greet.go)
-	phaseIdle                   // between turns, in a transaction or not (gather.go)
-	phaseHeld                   // a turn waits for a node to exist (place.go)
-	phaseParked                 // a read waits for a standby that has its own write (place.go)
-	phaseWaiting                // a turn waits for a server connection (place.go)
-	phasePreparing              // the server gets the session's settings before the turn (send.go)
-	phaseVerifying              // the server describes statements before the turn (verify.go)
-	phaseTurn                   // a turn is at the server (reply.go)
-	phaseCopyIn                 // the server takes COPY data (copy.go)
-	phaseSkip                   // after an error of ours, skipping to Sync (gather.go)
+	phaseStartup    phase = iota // start-up packets (startup.go)
+	phaseSecuring                // TLS handshake under way
+	phaseCancelling              // a cancel request of this client is on its way (startup.go)
+	phaseVerifier                // waiting for the password verifier (login.go)
+	phaseAuth                    // SASL exchange (login.go)
+	phaseLogin                   // authenticated, waiting for what a server reports (greet.go)
+	phaseIdle                    // between turns, in a transaction or not (gather.go)
+	phaseHeld                    // a turn waits for a node to exist (place.go)
+	phaseParked                  // a read waits for a standby that has its own write (place.go)
+	phaseWaiting                 // a turn waits for a server connection (place.go)
+	phasePreparing               // the server gets the session's settings before the turn (send.go)
+	phaseVerifying               // the server describes statements before the turn (verify.go)
+	phaseTurn                    // a turn is at the server (reply.go)
+	phaseCopyIn                  // the server takes COPY data (copy.go)
+	phaseSkip                    // after an error of ours, skipping to Sync (gather.go)
 	phaseClosed
 )
 
