@@ -67,7 +67,7 @@ func (h *Host) exec(ctx context.Context, turn chan struct{}, c call) (Output, st
 	defer func() { <-turn }()
 	out, account, err := h.attempt(ctx, c)
 	var lost *Unreachable
-	if errors.As(err, &lost) && lost.link != nil && !lost.Sent {
+	if ctx.Err() == nil && errors.As(err, &lost) && lost.link != nil && !lost.Sent {
 		h.abandoned(ctx, lost.link)
 		out, account, err = h.attempt(ctx, c)
 	}
@@ -169,30 +169,26 @@ const (
 )
 
 // ProbeFrom has the host open a TCP connection to another one, from where it stands, and close it.
-// Why is the host's own words when it did not connect. The host needs bash for it.
+// Silent is what it met itself within Config.ProbeTimeout; when ctx ends before it has answered, the
+// answer is Unknown and the error says so. Why is the host's own words. The host needs bash for it.
 func (h *Host) ProbeFrom(ctx context.Context, host string, port int) (Reach, string, error) {
-	script := `exec 3<>"/dev/tcp/$1/$2"`
-	out, err := h.Ask(ctx, []string{"env", "LC_ALL=C", "bash", "-c", script, "bash", host, strconv.Itoa(port)})
+	_, err := h.Ask(ctx, []string{"env", "LC_ALL=C", "timeout", strconv.FormatFloat(h.cfg.ProbeTimeout.Seconds(), 'f', 3, 64),
+		"bash", "-c", `exec 3<>"/dev/tcp/$1/$2"`, "bash", host, strconv.Itoa(port)})
 	var exit *ExitError
 	switch {
 	case err == nil:
 		return Connected, "", nil
-	case errors.Is(err, context.DeadlineExceeded):
-		return Silent, "no answer in time", nil
-	case !errors.As(err, &exit) || exit.Code == 127:
+	case !errors.As(err, &exit):
 		return Unknown, "", err
+	case exit.Code == 124:
+		return Silent, fmt.Sprintf("no answer within %v", h.cfg.ProbeTimeout), nil
 	}
-	why := firstLine(string(out.Stderr))
-	switch {
-	case strings.Contains(why, "Connection refused"):
+	why := exit.Stderr[strings.LastIndexByte(exit.Stderr, ':')+1:] // bash: /dev/tcp/HOST/PORT: Connection refused
+	switch why = strings.TrimSpace(why); why {
+	case "Connection refused":
 		return Closed, why, nil
-	case exit.Code == 124, strings.Contains(why, "imed out"), strings.Contains(why, "unreachable"), strings.Contains(why, "No route"):
+	case "Connection timed out", "Network is unreachable", "No route to host":
 		return Silent, why, nil
 	}
 	return Unknown, why, err
-}
-
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-	return line
 }

@@ -40,6 +40,8 @@ type Config struct {
 	UserTimeout time.Duration
 	// AskTimeout bounds an Ask whose context has no deadline.
 	AskTimeout time.Duration
+	// ProbeTimeout is how long a host tries to connect in ProbeFrom.
+	ProbeTimeout time.Duration
 	// LockWait is how long a command waits on the host for another one of the same token when its
 	// context has no deadline.
 	LockWait time.Duration
@@ -57,6 +59,7 @@ func DefaultConfig() Config {
 		DropAfter:      4 * time.Second,
 		UserTimeout:    1500 * time.Millisecond,
 		AskTimeout:     10 * time.Second,
+		ProbeTimeout:   time.Second,
 		LockWait:       time.Minute,
 	}
 }
@@ -78,7 +81,7 @@ func (c Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"ConnectTimeout": c.ConnectTimeout, "LoginTimeout": c.LoginTimeout, "KeepAlive": c.KeepAlive,
-		"SilentAfter": c.SilentAfter, "UserTimeout": c.UserTimeout, "AskTimeout": c.AskTimeout, "LockWait": c.LockWait,
+		"SilentAfter": c.SilentAfter, "UserTimeout": c.UserTimeout, "AskTimeout": c.AskTimeout, "ProbeTimeout": c.ProbeTimeout, "LockWait": c.LockWait,
 	} {
 		if d <= 0 {
 			wrong = append(wrong, fmt.Errorf("%s must be positive", name))
