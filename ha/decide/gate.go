@@ -26,7 +26,7 @@ func (p *Picture) gate(op *record.Operation, cut []topology.NodeID) opening {
 		return opening{}
 	}
 	length := p.lease() + time.Duration(float64(p.lease())*p.Policy.Drift)
-	until := max(p.LeaderSince, p.LastRecruit, p.leftBefore(op)) + length
+	until := max(p.LeaderSince, p.LastRecruit, p.lastCut(cut)) + length
 	var missing []string
 	for i := range p.Members {
 		if m := &p.Members[i]; !m.Witness && m.Frozen != op.ID {
@@ -53,16 +53,15 @@ func (p *Picture) gate(op *record.Operation, cut []topology.NodeID) opening {
 	return opening{until: until, why: fmt.Sprintf("%s may hold a lease of epoch %d for %s more", who, op.From, short(until-p.Now))}
 }
 
-// leftBefore is the latest time at which a node that op did not recruit can have left the old
-// primary: one that somebody else promoted left before this step, at a time that nobody noted.
-func (p *Picture) leftBefore(op *record.Operation) time.Duration {
-	for i := range p.Nodes {
-		n := &p.Nodes[i]
-		if n.ID != p.Record.Epoch.Primary && n.Fact.Role == topology.RolePrimary && n.Fact.Recruited != op.To {
-			return p.StepSince
-		}
+// lastCut is when this leader first saw the last of cut as it is. A probe can show that before the
+// recruit's own answer arrives, or although it never does; and a node that somebody else promoted
+// was not recruited at all. What was so when the leader came is covered by LeaderSince.
+func (p *Picture) lastCut(cut []topology.NodeID) time.Duration {
+	last := time.Duration(0)
+	for _, id := range cut {
+		last = max(last, p.node(id).Fact.Since)
 	}
-	return 0
+	return last
 }
 
 // stoppedAt is when this leader knew that the operation had stopped the old primary's server.

@@ -173,7 +173,7 @@ func (p *Picture) unfitKnown(n *Node, op *record.Operation) string {
 		return "cannot be operated"
 	case n.NoFailover && !promoted:
 		return "is tagged nofailover"
-	case mark.Quarantine != "":
+	case mark.Quarantine != "" && !(promoted && op != nil && op.Node == n.ID):
 		return "is in quarantine: " + mark.Quarantine
 	case mark.Barred != "" && (op == nil || p.automatic(op)):
 		return "is barred: " + mark.Barred

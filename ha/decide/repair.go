@@ -116,6 +116,10 @@ func (p *Picture) noAnswer(w *work, n *Node) Plan {
 // stopSecond stops a server that runs as a primary beside the epoch's: in order, so that it can be
 // rewound, and at once when it does not obey.
 func (p *Picture) stopSecond(w *work, n *Node) Plan {
+	if mark := p.Record.Mark(n.ID); !mark.Twin && n.Fact.History.Equal(p.Record.Epoch.History) {
+		mark.Twin = true
+		return p.mark(n, mark, fmt.Sprintf("node %d is on a timeline %d of its own, which nothing tells from that of node %d", n.ID, n.Fact.History.Timeline, p.Record.Epoch.Primary))
+	}
 	fast, hard := w.action(Stop, n.ID), w.action(Stop, n.ID)
 	fast.Mode, hard.Mode = "fast", "immediate"
 	if w.do(fast, 1) == failed && w.do(hard, 2) == failed {
@@ -175,7 +179,9 @@ func (p *Picture) rewind(w *work, n *Node, f finding) Plan {
 	}
 	a := w.action(Rewind, n.ID)
 	a.Upstream = p.Record.Epoch.Primary
-	switch state := w.do(a, 1); {
+	switch state := w.do(a, 2); {
+	case state == failed && !p.fresh(&n.Fact):
+		return p.noAnswer(w, n)
 	case state == failed && w.op.Mode == "rewind":
 		text, _ := w.tried(a)
 		return p.end(w.op, record.Failed, fmt.Sprintf("node %d could not be rewound: %s", n.ID, text))

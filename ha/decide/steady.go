@@ -84,7 +84,7 @@ func (p *Picture) standing(f finding) Plan {
 // stepped is about a primary that has become a standby. When somebody else was promoted in its
 // place that is the successor; else it is made primary again, unless somebody did this on purpose.
 func (p *Picture) stepped(n *Node) Plan {
-	if heir := p.heir(); heir != nil {
+	if heir := p.heir(rivalGrace); heir != nil {
 		return p.succeed(heir, fmt.Sprintf("node %d has become a standby", n.ID))
 	}
 	why := fmt.Sprintf("node %d, the primary of epoch %d, has become a standby", n.ID, p.Record.Epoch.Number)
@@ -94,15 +94,20 @@ func (p *Picture) stepped(n *Node) Plan {
 	return p.revive(n, why)
 }
 
+// rivalGrace is how long a primary must be gone before a node follows it that somebody promoted
+// while it was alive (docs/decisions, "When two servers claim to be primary").
+const rivalGrace = 30 * time.Second
+
 // heir is a node that was promoted from outside, and whose history leads on from the epoch's; of
-// several the one that descends from all others. Nil: none.
-func (p *Picture) heir() *Node {
+// several the one that descends from all others. Nil: none. The primary has been gone for gone.
+func (p *Picture) heir(gone time.Duration) *Node {
 	var heirs []*Node
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
 		f := &n.Fact
 		if n.ID != p.Record.Epoch.Primary && p.fresh(f) && f.Role == topology.RolePrimary &&
-			f.SystemID == p.Record.Epoch.SystemID && f.History.Descends(p.Record.Epoch.History) {
+			f.SystemID == p.Record.Epoch.SystemID && f.History.Descends(p.Record.Epoch.History) &&
+			(gone >= rivalGrace || p.Record.Mark(n.ID).Quarantine == "") {
 			heirs = append(heirs, n)
 		}
 	}
@@ -145,7 +150,7 @@ func (p *Picture) crash(f finding) Plan {
 	switch {
 	case p.Policy.OnCrash != "restart" || !n.Managed:
 		return p.cause(f, f.why)
-	case p.heir() != nil:
+	case p.heir(f.since) != nil:
 		return p.cause(f, f.why)
 	case task != nil && task.Kind == record.Restart && p.taskAge(n.ID) < p.Policy.RestartBudget:
 		return wait(p.Policy.RestartBudget-p.taskAge(n.ID), "%s; it is being restarted", f.why)
@@ -230,10 +235,13 @@ func (p *Picture) cause(f finding, why string) Plan {
 	if p.Record.Froze != nil {
 		return p.froze(why)
 	}
-	if heir := p.heir(); heir != nil {
+	if heir := p.heir(f.since); heir != nil {
 		return p.succeed(heir, why)
 	}
 	t := p.tally(p.Record.Epoch.Primary)
+	if t.voters == 2 && f.is == crashed && p.primary().Managed {
+		return p.lastResort(f, why+"; two voters do not fail over by themselves")
+	}
 	if t.voters == 2 {
 		return refuse(why, "two voters do not fail over by themselves: add a witness, or use `cstproxy ctl failover`")
 	}

@@ -73,13 +73,19 @@ func (p *Picture) restart(op *record.Operation, n *Node) Plan {
 	case state == failed:
 		text, _ := w.tried(a)
 		return p.end(op, record.Failed, fmt.Sprintf("node %d did not start: %s", n.ID, text))
-	case state == succeeded && n.Fact.Role == role && !n.Fact.Stopped:
+	case state == succeeded && n.Fact.Role == role && !n.Fact.Stopped && p.works(n):
 		return p.end(op, record.Completed, fmt.Sprintf("node %d runs again as a %s", n.ID, role))
 	case p.taskAge(n.ID) > a.Timeout+patience:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d did not come back within %s", n.ID, short(p.taskAge(n.ID))))
 	}
 	w.wake(a.Timeout + patience - p.taskAge(n.ID))
 	return w.plan("node %d is being started", n.ID)
+}
+
+// works says whether a quorum reaches the node.
+func (p *Picture) works(n *Node) bool {
+	t := p.tally(n.ID)
+	return t.by[Answers]+t.by[Full]+t.by[Denied] >= t.quorum
 }
 
 const (

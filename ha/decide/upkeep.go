@@ -67,6 +67,9 @@ func (p *Picture) mark(n *Node, mark record.Mark, why string) Plan {
 func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 	ours := p.leftBehind(n)
 	alarm := fmt.Sprintf("node %d runs as a primary on timeline %d beside node %d", n.ID, n.Fact.History.Timeline, p.Record.Epoch.Primary)
+	if f.is != healthy {
+		return Plan{Alarm: alarm} // it may be the answer to the primary's death
+	}
 	if mark.Quarantine == "" {
 		mark.Quarantine = alarm
 		mark.Twin = n.Fact.History.Equal(p.Record.Epoch.History)
