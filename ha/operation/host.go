@@ -49,6 +49,7 @@ var ErrNoHost = errors.New("this takes a login on the node's host, which is not 
 const (
 	exitInterrupted = 43 // a rewind was interrupted: the directory is no database
 	exitImpossible  = 47 // pg_rewind cannot; nothing was changed
+	exitLate        = 50 // the marker tells of something later; nothing was changed
 )
 
 // Interrupted says that err is of a directory in which a rewind was interrupted: only a rebuild helps.

@@ -154,7 +154,7 @@ func (e *Executor) result(a decide.Action, err error) decide.Result {
 	r.Err = err.Error()
 	var refused *remote.Refused
 	var late *pgnode.Late
-	r.Refused = errors.As(err, &refused) || errors.As(err, &late)
+	r.Refused = errors.As(err, &refused) || errors.As(err, &late) || exitCode(err) == exitLate
 	return r
 }
 

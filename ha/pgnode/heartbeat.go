@@ -110,7 +110,7 @@ func writesOf(err error) Writes {
 
 // MakeHeartbeat makes the database and the table where they are missing. s leads to
 // HeartbeatDatabase; the database is made from the database postgres. On a standby, or without the
-// right to create, it is an error. Two members may do it at once.
+// right to create, it is an error. Two members may do it at once. ctx alone bounds it: give it an end.
 func (s *Server) MakeHeartbeat(ctx context.Context) error {
 	if err := s.makeTable(ctx); writesOf(err) != NoTable {
 		return err
@@ -126,7 +126,7 @@ func (s *Server) MakeHeartbeat(ctx context.Context) error {
 	if _, err := c.query(ctx, "SET synchronous_commit = local"); err != nil {
 		return err
 	}
-	_, err = c.query(ctx, "CREATE DATABASE "+HeartbeatDatabase)
+	_, err = c.patiently(ctx, "CREATE DATABASE "+HeartbeatDatabase) // copies a database
 	if err != nil && !already(err) {
 		return fmt.Errorf("make database %s: %w", HeartbeatDatabase, err)
 	}

@@ -94,13 +94,25 @@ func (c *Conn) CommitSomething(ctx context.Context) error {
 // Checkpoint runs a CHECKPOINT, or on a standby a restart point. It takes as long as dirty buffers
 // take to be written, so it is bounded by ctx alone: give it an end.
 func (c *Conn) Checkpoint(ctx context.Context) error {
-	if _, err := c.query(ctx, "SELECT set_config('statement_timeout', '0', false)"); err != nil {
+	if _, err := c.patiently(ctx, "CHECKPOINT"); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	if _, err := c.pg.Exec(ctx, "CHECKPOINT").ReadAll(); err != nil {
-		return fmt.Errorf("checkpoint: %w", classify(err, c.timeout))
-	}
 	return nil
+}
+
+// patiently is query for what takes longer than Config.Timeout: ctx alone bounds it.
+func (c *Conn) patiently(ctx context.Context, sql string) ([][][]byte, error) {
+	if _, err := c.query(ctx, "SELECT set_config('statement_timeout', '0', false)"); err != nil {
+		return nil, err
+	}
+	results, err := c.pg.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return nil, classify(err, c.timeout)
+	}
+	if len(results) == 0 {
+		return nil, nil
+	}
+	return results[len(results)-1].Rows, nil
 }
 
 // Confirmed names the standbys, by application_name, that stream from here and have reported since
@@ -119,12 +131,16 @@ func (c *Conn) Confirmed(ctx context.Context, lsn topology.LSN) ([]string, error
 	return names, nil
 }
 
-// Size is how many bytes the server's databases take, which is about what a copy of it takes.
+// Size is how many bytes the server's databases take, which is about what a copy of it takes. The
+// server looks at every file for it, so it is bounded by ctx alone: give it an end.
 func (c *Conn) Size(ctx context.Context) (int64, error) {
-	row, err := c.one(ctx, "SELECT sum(pg_database_size(oid)) FROM pg_database", 1)
+	rows, err := c.patiently(ctx, "SELECT sum(pg_database_size(oid)) FROM pg_database")
 	if err != nil {
 		return 0, fmt.Errorf("ask for the size: %w", err)
 	}
-	f := fields{row: row}
+	if len(rows) != 1 {
+		return 0, errors.New("ask for the size: the server answered with nothing")
+	}
+	f := fields{row: rows[0]}
 	return f.int64(), f.err
 }

@@ -9,7 +9,7 @@ case $seen in
 *[!0-9]*) fail 45 "the marker '$marker' is not ours" ;;
 esac
 if [ "${seen:-0}" -gt "$epoch" ] || [ "$marker" = "$epoch released" ]; then
-	fail 45 "marked '$marker': too late to promote for $epoch"
+	fail 50 "marked '$marker': too late to promote for $epoch"
 fi
 # PostgreSQL takes the first timeline for which it finds no history file. Numbers that may have been
 # used elsewhere get one, of a comment alone; it stays, because standbys ask for all files in between.
