@@ -36,14 +36,8 @@ type rounds struct {
 	confirmed uint64 // the newest that succeeded
 }
 
-// VerifyQuorum is nil when this member led, in one term, from before some moment after the call on,
-// and a majority of the voters said after the call that they know of no newer term. So no other
-// member can have been elected before the call, nor have committed anything.
-//
-// Raft's own VerifyLeader does not promise that: it counts answers to heartbeats that were sent
-// before it was asked.
-func (l *Log) VerifyQuorum(ctx context.Context) error {
-	r := &l.rounds
+// after returns when a round has succeeded that began after the call.
+func (r *rounds) after(ctx context.Context, round func(context.Context) error) error {
 	r.mu.Lock()
 	asked := r.begun
 	r.mu.Unlock()
@@ -54,21 +48,29 @@ func (l *Log) VerifyQuorum(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errNoQuorum, ctx.Err())
 	}
 	r.mu.Lock()
-	if r.confirmed > asked { // somebody else's round began after this call
+	if r.confirmed > asked { // somebody else's
 		r.mu.Unlock()
 		return nil
 	}
 	r.begun++
-	round := r.begun
+	number := r.begun
 	r.mu.Unlock()
-	if err := l.confirm(ctx); err != nil {
+	if err := round(ctx); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.confirmed = round
+	r.confirmed = number
 	return nil
 }
+
+// VerifyQuorum is nil when, at some moment after the call, this member led, and a majority of the
+// voters, asked after the call, knew of no newer term. So no other member had been elected when it
+// was called, nor had committed anything that this one does not know.
+//
+// Raft's own VerifyLeader does not promise that: it counts answers to heartbeats that were sent
+// before it was asked.
+func (l *Log) VerifyQuorum(ctx context.Context) error { return l.rounds.after(ctx, l.confirm) }
 
 // confirm is one round.
 func (l *Log) confirm(ctx context.Context) error {

@@ -29,6 +29,8 @@ const (
 	retryPause  = time.Second // between attempts on a full disk
 	identityKey = "id"
 	promiseKey  = "promise"
+	spaceKey    = "space"
+	spaceSize   = 64 << 10 // bytes; more than what raft writes at once, short of large entries
 )
 
 // The file's buckets. A fourth would be another format.
@@ -57,6 +59,7 @@ type store struct {
 
 	writing sync.Mutex // held while a change is made durable and then visible; guards broken
 	broken  error
+	spare   bool // the file holds bytes that only proved that there is space
 
 	mu       sync.RWMutex // guards what follows; never held while the disk is waited for
 	entries  []*raft.Log  // by rising index; gaps are possible
@@ -159,7 +162,7 @@ func (s *store) loadMember(b *bbolt.Bucket, member string) error {
 		return err
 	}
 	s.promise = raft.ServerID(b.Get([]byte(promiseKey)))
-	return nil
+	return b.Delete([]byte(spaceKey))
 }
 
 // newIdentity is the name that raft knows a member by as long as it has its disk. A member whose
@@ -194,7 +197,27 @@ func (s *store) commit(change func(*bbolt.Tx) error) (err error) {
 		}
 		s.report(err)
 	}()
-	return s.db.Update(change)
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		if err := s.proveSpace(tx.Bucket(memberBucket)); err != nil {
+			return err
+		}
+		return change(tx)
+	})
+}
+
+// proveSpace makes a full disk stay full until there is space for more than the next few bytes:
+// a member that could still write a vote, but no entry, would win elections and lose them again.
+func (s *store) proveSpace(b *bbolt.Bucket) error {
+	troubled := s.trouble.Load() != nil
+	switch {
+	case troubled:
+		s.spare = true
+		return b.Put([]byte(spaceKey), make([]byte, spaceSize))
+	case s.spare:
+		s.spare = false
+		return b.Delete([]byte(spaceKey))
+	}
+	return nil
 }
 
 // full says whether an error passes when somebody makes space.
