@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/cstproxy/cstproxy/ha/topology"
@@ -10,6 +11,7 @@ import (
 type client struct {
 	m    *member
 	busy bool // a write was sent and has no outcome yet
+	turn *turn
 }
 
 const (
@@ -19,10 +21,18 @@ const (
 
 // turn is one write on its way.
 type turn struct {
-	id    int
-	epoch topology.Epoch
-	node  *node
-	over  bool
+	id     int
+	epoch  topology.Epoch
+	node   *node
+	client *client
+	over   bool
+}
+
+// epochEnded takes the outcome of what is under way for unknown.
+func (c *client) epochEnded(now topology.Epoch) {
+	if c.busy && c.turn.epoch != now {
+		c.end(c.turn)
+	}
 }
 
 func (c *client) boot() {
@@ -39,18 +49,35 @@ func (c *client) next() {
 		return
 	}
 	m.w.writes++
-	t := &turn{id: m.w.writes, epoch: e.Number, node: n}
-	c.busy = true
-	m.w.net.command(m.host, n.host, n.postmaster, func() {
-		if !n.taking() || !n.primary {
-			m.w.net.send(n.host, m.host, m.process, func() { c.end(t) })
+	t := &turn{id: m.w.writes, epoch: e.Number, node: n, client: c}
+	c.busy, c.turn = true, t
+	m.w.net.command(m.host, n.host, nil, func() {
+		if !n.postmaster.alive && !n.host.paused {
+			c.refuse(t) // nobody listens
 			return
 		}
-		n.commitWrite(t.id, func() {
-			m.w.net.send(n.host, m.host, m.process, func() { c.answered(t, holdAnswers) })
-		})
+		m.w.deliver(n.postmaster, func() { c.serve(t) })
 	})
 	m.w.schedule(clientPatience, m.process, func() { c.giveUp(t) })
+}
+
+// serve runs a write on its server.
+func (c *client) serve(t *turn) {
+	n, m := t.node, c.m
+	if !n.taking() || !n.primary {
+		c.refuse(t)
+		return
+	}
+	n.turns = append(n.turns, t)
+	n.commitWrite(t.id, func() {
+		n.turns = slices.DeleteFunc(n.turns, func(u *turn) bool { return u == t })
+		m.w.net.send(n.host, m.host, m.process, func() { c.answered(t, holdAnswers) })
+	})
+}
+
+// refuse is an answer that says that nothing was done.
+func (c *client) refuse(t *turn) {
+	c.m.w.net.send(t.node.host, c.m.host, c.m.process, func() { c.end(t) })
 }
 
 // answered is the gate: the server's success is passed on only under the lease of its epoch.

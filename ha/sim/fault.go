@@ -231,6 +231,7 @@ func (h *host) processes() []*process {
 }
 
 func (h *host) powerOff(w *world) {
+	h.outages++
 	h.up, h.vip = false, false
 	for _, m := range h.members {
 		m.crash()
@@ -243,6 +244,9 @@ func (h *host) powerOff(w *world) {
 }
 
 func (h *host) powerOn(w *world) {
+	if h.outages--; h.outages > 0 {
+		return
+	}
 	h.up = true
 	w.start(h.sshd)
 	if h.node != nil && w.plan.selfStart {

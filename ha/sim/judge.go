@@ -35,6 +35,8 @@ type judge struct {
 	acks      map[int]ack
 	ackEpoch  topology.Epoch // the highest epoch in which a write was acknowledged
 	served    map[*member]time.Duration
+	lastAck   time.Duration
+	stall     time.Duration   // the longest time between two of them
 	executed  map[*node]token // the highest that ran there
 	fine      time.Duration   // since when the primary is; below 0: it is not
 	operated  time.Duration   // when an operator last acted
@@ -60,6 +62,10 @@ func (j *judge) acknowledged(m *member, t *turn) {
 		j.fail("I1", fmt.Sprintf("%s tells a client that write %d of epoch %d is committed, after one of epoch %d was", m.name, t.id, t.epoch, j.ackEpoch))
 	}
 	j.ackEpoch = max(j.ackEpoch, t.epoch)
+	if len(j.acks) > 0 {
+		j.stall = max(j.stall, w.now-j.lastAck)
+	}
+	j.lastAck = w.now
 	j.acks[t.id] = ack{t.epoch, m, w.now}
 	j.served[m] = w.now
 	if !hasWrite(t.node.wal, t.id) {

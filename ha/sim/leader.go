@@ -3,6 +3,7 @@ package sim
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cstproxy/cstproxy/ha/decide"
@@ -23,7 +24,7 @@ type leadership struct {
 	epoch     topology.Epoch
 	proposing bool
 	woken     bool
-	why       string // of the last plan, for the trace
+	why       string // of the last plan, without its numbers, for the trace
 }
 
 // stepSeen is a step of an operation, to notice that it is a new one.
@@ -197,10 +198,7 @@ func (l *leadership) decide() {
 	}
 	p := l.look()
 	plan := decide.Decide(p)
-	if plan.Why != l.why {
-		l.why = plan.Why
-		l.m.w.trace("%s: %s", l.m.name, plan.Why)
-	}
+	l.explain(plan.Why)
 	l.m.w.alarm = plan.Alarm
 	if plan.Entry != nil {
 		l.m.w.deciding(l, &p, plan.Entry)
@@ -213,6 +211,23 @@ func (l *leadership) decide() {
 	}
 	if plan.Again > 0 {
 		l.m.w.schedule(l.m.waits(plan.Again), l.m.process, l.wakeIfPresent)
+	}
+}
+
+// explain traces why a plan is what it is, unless only numbers have changed.
+func (l *leadership) explain(why string) {
+	if l.m.w.out == nil {
+		return
+	}
+	bare := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r == '.' || r == 'm' || r == 's' {
+			return -1
+		}
+		return r
+	}, why)
+	if bare != l.why {
+		l.why = bare
+		l.m.w.trace("%s: %s", l.m.name, why)
 	}
 }
 

@@ -83,6 +83,9 @@ func (m *member) crash() {
 func (m *member) applied(e *record.Entry) {
 	c := m.cluster()
 	m.holder.Follow(c)
+	for _, c := range m.clients {
+		c.epochEnded(m.holder.Epoch())
+	}
 	if m.voter.established() && m.leading == nil {
 		m.lead()
 	}

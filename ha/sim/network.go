@@ -7,6 +7,7 @@ type host struct {
 	id      int
 	name    string
 	up      bool
+	outages int  // faults that keep its power off
 	paused  bool // its virtual machine is
 	vip     bool // holds the write VIP
 	sshd    *process

@@ -57,8 +57,9 @@ type node struct {
 	receiver   *stream
 	senders    map[*node]*sender
 	commits    []*commit
-	hung       bool // writes to the disk do not end
-	crowded    bool // out of connections
+	turns      []*turn // of clients, that have no answer yet
+	hung       bool    // writes to the disk do not end
+	crowded    bool    // out of connections
 	slowReplay time.Duration
 }
 

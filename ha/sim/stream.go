@@ -136,8 +136,13 @@ func (n *node) closeReceiver() {
 	})
 }
 
-// hangUp ends all streams of a server that has crashed; its kernel tells the other ends.
+// hangUp ends all connections of a server that has crashed; its kernel tells the other ends.
 func (n *node) hangUp() {
+	for _, t := range n.turns {
+		m := t.client.m
+		n.w.net.send(n.host, m.host, m.process, func() { t.client.end(t) })
+	}
+	n.turns = nil
 	n.closeReceiver()
 	for _, standby := range n.w.nodes {
 		s := n.senders[standby]
