@@ -118,6 +118,9 @@ func troubleMember(rng *rand.Rand, _ *plan, at time.Duration) []Fault {
 	if rng.IntN(3) == 0 {
 		f.Kind = StopMember
 	}
+	if rng.IntN(8) == 0 {
+		f.Kind, f.Who = PowerOff, []string{"rest"} // the whole site
+	}
 	return []Fault{f}
 }
 

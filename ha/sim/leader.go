@@ -122,7 +122,7 @@ func (l *leadership) grant(r report, now time.Duration) {
 		if !ok {
 			return
 		}
-		l.m.w.net.send(l.m.host, r.from.host, r.from.process, func() { r.from.holder.Granted(answer) })
+		l.m.w.net.tell(l.m.host, r.from.host, r.from.process, func() { r.from.holder.Granted(answer) })
 	})
 }
 
@@ -187,7 +187,7 @@ func (l *leadership) advanced() {
 func (l *leadership) orderFreeze(o *record.Operation) {
 	id, from := o.ID, o.From
 	for _, other := range l.m.w.members {
-		l.m.w.net.send(l.m.host, other.host, other.process, func() { other.freeze(id, from) })
+		l.m.w.net.tell(l.m.host, other.host, other.process, func() { other.freeze(id, from) })
 	}
 }
 

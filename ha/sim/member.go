@@ -144,7 +144,7 @@ func (m *member) report() {
 	if leader == nil {
 		return
 	}
-	m.w.net.send(m.host, leader.member.host, leader.member.process, func() {
+	m.w.net.tell(m.host, leader.member.host, leader.member.process, func() {
 		if l := leader.member.leading; l != nil {
 			l.heard(r)
 		}

@@ -25,11 +25,10 @@ type network struct {
 	held  []heldMessage
 }
 
-// heldMessage is one that a sender's kernel goes on repeating until the way is open again.
+// heldMessage is one that waits for the way to open again, until its sender's kernel gives up.
 type heldMessage struct {
-	from, to *host
-	until    time.Duration
-	arrive   func()
+	message
+	until time.Duration
 }
 
 func (n *network) passes(from, to *host) bool {
@@ -69,30 +68,47 @@ const (
 	retransmits = 20 * time.Second
 )
 
-// command is send over a kept connection: while the way is cut the sender's kernel repeats, and what
-// was sent arrives late, sometimes long after the sender has given it up.
+// message is something sent over a kept connection: while the way is cut the sender's kernel repeats
+// it, so that it may arrive late.
+type message struct {
+	from, to *host
+	proc     *process
+	arrive   func()
+	patience time.Duration // of the sender's kernel
+}
+
+// command sends an order to a host; it may arrive long after the sender has given it up.
 func (n *network) command(from, to *host, p *process, f func()) {
-	arrive := func() { n.w.deliver(p, f) }
-	hold := func() {
-		d := brokenAfter
-		if n.w.chance(0.5) {
-			d = retransmits
-		}
-		if from.up {
-			n.held = append(n.held, heldMessage{from, to, n.w.now + d, arrive})
-		}
+	patience := brokenAfter
+	if n.w.chance(0.5) {
+		patience = retransmits
 	}
-	if !n.passes(from, to) {
-		hold()
+	n.dispatch(message{from, to, p, f, patience})
+}
+
+// tell sends what a broken connection takes with it.
+func (n *network) tell(from, to *host, p *process, f func()) {
+	n.dispatch(message{from, to, p, f, brokenAfter})
+}
+
+func (n *network) dispatch(m message) {
+	if !n.passes(m.from, m.to) {
+		n.hold(m)
 		return
 	}
-	n.w.schedule(n.latency(from, to), nil, func() {
-		if n.passes(from, to) {
-			arrive()
+	n.w.schedule(n.latency(m.from, m.to), nil, func() {
+		if n.passes(m.from, m.to) {
+			n.w.deliver(m.proc, m.arrive)
 		} else {
-			hold()
+			n.hold(m)
 		}
 	})
+}
+
+func (n *network) hold(m message) {
+	if m.from.up {
+		n.held = append(n.held, heldMessage{m, n.w.now + m.patience})
+	}
 }
 
 // cut closes the way from each of a to each of b.
@@ -120,7 +136,7 @@ func (n *network) release() {
 		switch {
 		case n.w.now > m.until || !m.from.up:
 		case n.passes(m.from, m.to):
-			n.w.schedule(n.latency(m.from, m.to), nil, m.arrive)
+			n.dispatch(m.message)
 		default:
 			kept = append(kept, m)
 		}

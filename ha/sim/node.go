@@ -148,18 +148,10 @@ func (n *node) releaseCommits() {
 	if len(n.commits) == 0 {
 		return
 	}
-	var flushed []topology.LSN
-	for standby, s := range n.senders {
-		if slices.Contains(n.w.plan.sync.Names, standby.conf.AppName) {
-			flushed = append(flushed, s.flush)
-		}
-	}
-	k := n.w.plan.sync.Count
-	if len(flushed) < k {
+	upTo, ok := n.confirmed()
+	if !ok {
 		return
 	}
-	slices.Sort(flushed)
-	upTo := flushed[len(flushed)-k]
 	waiting := n.commits
 	n.commits = nil
 	for _, c := range waiting {
@@ -169,6 +161,28 @@ func (n *node) releaseCommits() {
 			n.commits = append(n.commits, c)
 		}
 	}
+}
+
+// confirmed is up to where the standbys that synchronous_standby_names asks for have flushed; false
+// when too few are connected.
+func (n *node) confirmed() (topology.LSN, bool) {
+	sync := &n.w.plan.sync
+	var flushed []topology.LSN
+	for _, name := range sync.Names {
+		for _, standby := range n.w.nodes {
+			if s := n.senders[standby]; s != nil && standby.conf.AppName == name {
+				flushed = append(flushed, s.flush)
+			}
+		}
+	}
+	if len(flushed) < sync.Count {
+		return 0, false
+	}
+	if sync.Method == "first" {
+		return slices.Min(flushed[:sync.Count]), true
+	}
+	slices.Sort(flushed)
+	return flushed[len(flushed)-sync.Count], true
 }
 
 // shutdown is a fast stop: no new work, everything sent to the standbys that are connected, a clean

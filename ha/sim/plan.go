@@ -74,7 +74,7 @@ func (p *plan) String() string {
 	}
 	fmt.Fprintf(&b, " %d nodes", p.nodes)
 	if p.sync.Count > 0 {
-		fmt.Fprintf(&b, ", synchronous ANY %d of %d", p.sync.Count, len(p.sync.Names))
+		fmt.Fprintf(&b, ", synchronous %s %d of %d", strings.ToUpper(p.sync.Method), p.sync.Count, len(p.sync.Names))
 	} else {
 		b.WriteString(", asynchronous")
 	}
@@ -102,8 +102,11 @@ func drawPlan(seed uint64) plan {
 	case 3:
 		p.members = 5
 	}
-	if rng.IntN(10) == 0 {
+	switch rng.IntN(20) {
+	case 0, 1:
 		p.nodes = 2
+	case 2, 3:
+		p.nodes = 5
 	}
 	p.together = rng.IntN(3) == 0
 	p.selfStart = rng.IntN(2) == 0
@@ -113,7 +116,10 @@ func drawPlan(seed uint64) plan {
 		p.priority = append(p.priority, rng.IntN(3))
 	}
 	if rng.IntN(2) == 0 {
-		p.sync = record.SyncSet{Method: "any", Count: 1}
+		p.sync = record.SyncSet{Method: []string{"any", "any", "first"}[rng.IntN(3)], Count: 1}
+		if p.nodes == 5 {
+			p.sync.Count += rng.IntN(2)
+		}
 		for id := 1; id <= p.nodes; id++ {
 			p.sync.Names = append(p.sync.Names, fmt.Sprintf("stb%d", id))
 		}
@@ -128,13 +134,19 @@ func drawPlan(seed uint64) plan {
 		p.rewindFails = 0.5
 	}
 	p.faults = drawFaults(rng, &p)
+	p.findEnd()
+	return p
+}
+
+// findEnd finds when the last fault is over at the latest.
+func (p *plan) findEnd() {
+	p.end = 0
 	for _, f := range p.faults {
 		p.end = max(p.end, f.At+f.For)
 		if f.On != 0 {
 			p.end = max(p.end, lastFault+f.For)
 		}
 	}
-	return p
 }
 
 func drawPolicy(rng *rand.Rand) decide.Policy {
@@ -151,6 +163,9 @@ func drawPolicy(rng *rand.Rand) decide.Policy {
 	}
 	if rng.IntN(3) == 0 {
 		p.OnOpen = ""
+	}
+	if rng.IntN(4) == 0 {
+		p.Drift = 0.2 // clocks are not that bad; mistakes in sums show
 	}
 	if rng.IntN(4) == 0 {
 		p.WriteVIP = "192.168.0.40/24"

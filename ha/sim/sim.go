@@ -17,6 +17,8 @@ type Options struct {
 	Faults []Fault
 	// Without leaves a guard out, to see that it is missed.
 	Without Guard
+	// shape changes what the seed comes to.
+	shape func(*plan)
 	// Trace gets a line for everything of note; nil: nowhere.
 	Trace io.Writer
 }
@@ -61,10 +63,13 @@ const (
 func Run(o Options) Report {
 	p := drawPlan(o.Seed)
 	p.without = o.Without
-	if o.Faults != nil {
-		p.faults = o.Faults
+	if o.shape != nil {
+		o.shape(&p)
 	}
-	p.faults = slices.Clone(p.faults)
+	if o.Faults != nil {
+		p.faults = slices.Clone(o.Faults)
+		p.findEnd()
+	}
 	w := newWorld(p, o.Trace)
 	w.trace("seed %d: %s", p.seed, p.String())
 	w.begin()

@@ -135,31 +135,3 @@ func TestEveryGuardIsMissed(t *testing.T) {
 		})
 	}
 }
-
-// TestSeedsThatOnceFailed keeps what was found: each of these broke an invariant in some version of
-// the decision core.
-func TestSeedsThatOnceFailed(t *testing.T) {
-	for _, found := range []struct {
-		seed uint64
-		what string
-	}{
-		{1, "I7: the primary's own name among the synchronous ones made every failover impossible"},
-		{91, "I7: hosts had seen the epoch of an abandoned failover and refused every repair"},
-		{313, "I7: three tries of a repair within 3 ms"},
-		{328, "I9: nobody took the VIP off a former primary that was rebuilt"},
-		{694, "I2: a synchronous standby that was not eligible had the last commit"},
-		{753, "I2: a standby that was cut off and then lost had the last commit"},
-		{775, "I3: two promotions made the same timeline from the same position"},
-		{804, "I12: the epoch of a candidate whose timeline was not higher was never made"},
-		{915, "I2: a nofailover standby had the last commit"},
-		{1096, "I1: a node was seen cut off before its recruit had come back, and the wait was left out"},
-		{1246, "I12: 7,364 restarts in a minute"},
-		{1981, "I2: a standby that had not followed the epoch's timeline yet was promoted"},
-		{2000, "I3: a promotion by hand on the epoch's timeline, then streaming"},
-		{2255, "I12: a candidate that was given up was the heir of every later failover, and barred from it"},
-	} {
-		if r := Run(Options{Seed: found.seed}); r.Failure != nil {
-			t.Errorf("once %s\n%s", found.what, &r)
-		}
-	}
-}

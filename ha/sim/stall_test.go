@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 	"time"
@@ -14,24 +15,26 @@ func TestHowLongWritesWait(t *testing.T) {
 		name    string
 		fault   Fault
 		onCrash string
+		beside  bool // members run on the nodes' hosts
 		most    time.Duration
 	}{
-		{"the primary's server crashes, on_crash = failover", Fault{Kind: KillServer, Who: []string{"primary"}}, "failover", 3 * time.Second},
-		{"the primary's server crashes, on_crash = restart", Fault{Kind: KillServer, Who: []string{"primary"}}, "restart", 3 * time.Second},
-		{"the primary's host loses power", Fault{Kind: PowerOff, For: 20 * time.Second, Who: []string{"primary"}}, "", 6 * time.Second},
-		{"the primary's host is cut off", Fault{Kind: Cut, For: 20 * time.Second, Who: []string{"primary"}, From: []string{"rest"}}, "", 7 * time.Second},
-		{"a switch", Fault{Kind: Switchover, Who: []string{"standby"}}, "", 1500 * time.Millisecond},
-		{"the leader crashes", Fault{Kind: KillMember, For: 5 * time.Second, Who: []string{"leader"}}, "", 2 * time.Second},
+		{"the primary's server crashes, on_crash = failover", Fault{Kind: KillServer, Who: []string{"primary"}}, "failover", false, 2500 * time.Millisecond},
+		{"the primary's server crashes, on_crash = restart", Fault{Kind: KillServer, Who: []string{"primary"}}, "restart", false, 2500 * time.Millisecond},
+		{"the primary's host loses power", Fault{Kind: PowerOff, For: 20 * time.Second, Who: []string{"primary"}}, "", false, 4500 * time.Millisecond},
+		{"the primary's host loses power, and a member with it", Fault{Kind: PowerOff, For: 20 * time.Second, Who: []string{"primary"}}, "", true, 6 * time.Second},
+		{"the primary's host is cut off", Fault{Kind: Cut, For: 20 * time.Second, Who: []string{"primary"}, From: []string{"rest"}}, "", false, 6 * time.Second},
+		{"a switch", Fault{Kind: Switchover, Who: []string{"standby"}}, "", false, 1500 * time.Millisecond},
+		{"the leader crashes", Fault{Kind: KillMember, For: 5 * time.Second, Who: []string{"leader"}}, "", false, 2 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stalls []time.Duration
+			c.fault.At = 8 * time.Second
+			shape := func(p *plan) {
+				plain(p)
+				p.together, p.policy.OnCrash = c.beside, cmp.Or(c.onCrash, "failover")
+			}
 			for s := uint64(1); len(stalls) < 40; s++ {
-				p := drawPlan(s)
-				if p.members != 3 || p.nodes != 3 || p.witness != 0 || p.noFailover != 0 || p.selfStart || c.onCrash != "" && p.policy.OnCrash != c.onCrash {
-					continue
-				}
-				c.fault.At = 8 * time.Second
-				r := Run(Options{Seed: s, Faults: []Fault{c.fault}})
+				r := Run(Options{Seed: s, Faults: []Fault{c.fault}, shape: shape})
 				if r.Failure != nil {
 					t.Fatalf("%s", &r)
 				}

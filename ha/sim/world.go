@@ -87,8 +87,13 @@ func (w *world) addMember(i int) {
 		h = w.addHost(name)
 	}
 	m := &member{w: w, name: name, host: h, process: &process{name: name, host: h}, witness: w.plan.witness == i+1}
-	drift := w.plan.policy.Drift
-	m.clock = clock{offset: time.Hour + w.upTo(1000*time.Hour), rate: 1 + (w.rng.Float64()-0.5)*drift*0.99}
+	m.clock = clock{offset: time.Hour + w.upTo(1000*time.Hour), rate: 1}
+	switch drift := w.plan.policy.Drift; w.rng.IntN(3) {
+	case 0:
+		m.clock.rate += drift * 0.999
+	case 1:
+		m.clock.rate += drift * 0.999 * w.rng.Float64()
+	}
 	m.voter = &voter{w: w, member: m, state: w.states[0]}
 	if !m.witness {
 		m.clients = []*client{{m: m}, {m: m}}
