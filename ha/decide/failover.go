@@ -28,7 +28,7 @@ func (p *Picture) failOver(op *record.Operation) Plan {
 	}
 	switch op.Step {
 	case record.Intent:
-		return p.advance(op, record.Freeze, "freeze epoch %d: %s", op.From, op.Why)
+		return p.advance(op, record.Freeze, "hold the writes of epoch %d", op.From)
 	case record.Freeze:
 		next := *op
 		next.Step, next.Recruited = record.Fence, p.recruits()

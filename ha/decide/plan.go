@@ -2,6 +2,8 @@ package decide
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cstproxy/cstproxy/ha/record"
@@ -79,7 +81,11 @@ func (p *Picture) giveUp(op *record.Operation, outcome record.Outcome, note stri
 func (p *Picture) begin(o record.Operation, why string) Plan {
 	o = p.numbered(o)
 	o.By, o.Why = p.Self, why
-	return p.commit(record.Entry{Begin: &record.Begin{Operation: o}}, "begin %s %d: %s", o.Kind, o.ID, why)
+	what := fmt.Sprintf("%s %d", o.Kind, o.ID)
+	if !o.Kind.MakesEpoch() {
+		what += fmt.Sprintf(" of node %d", o.Node)
+	}
+	return p.commit(record.Entry{Begin: &record.Begin{Operation: o}}, "begin %s: %s", what, why)
 }
 
 // numbered gives an operation the numbers that the record demands now.
@@ -132,7 +138,11 @@ func (p *Picture) automatic(op *record.Operation) bool {
 func short(d time.Duration) string {
 	switch {
 	case d >= 10*time.Second:
-		return d.Round(time.Second).String()
+		text := d.Round(time.Second).String()
+		if strings.HasSuffix(text, "m0s") {
+			text = strings.TrimSuffix(text, "0s")
+		}
+		return text
 	case d >= time.Second:
 		return d.Round(100 * time.Millisecond).String()
 	}
@@ -141,13 +151,14 @@ func short(d time.Duration) string {
 
 // bytes prints a distance in the log.
 func bytes(n uint64) string {
-	switch {
-	case n >= 10<<30:
-		return fmt.Sprintf("%d GB", n>>30)
-	case n >= 10<<20:
-		return fmt.Sprintf("%d MB", n>>20)
-	case n >= 10<<10:
-		return fmt.Sprintf("%d kB", n>>10)
+	for _, unit := range []struct {
+		size uint64
+		name string
+	}{{1 << 30, "GB"}, {1 << 20, "MB"}, {1 << 10, "kB"}} {
+		if n >= unit.size {
+			number := strconv.FormatFloat(float64(n)/float64(unit.size), 'f', 1, 64)
+			return strings.TrimSuffix(number, ".0") + " " + unit.name
+		}
 	}
 	return fmt.Sprintf("%d bytes", n)
 }

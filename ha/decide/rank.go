@@ -227,6 +227,9 @@ func (p *Picture) lower(n *Node) string {
 		return ""
 	}
 	a, b := n.Fact.Settings, primary.Fact.Settings
+	if a == (Settings{}) {
+		return "" // it was never asked
+	}
 	for _, s := range []struct {
 		name       string
 		here, want int

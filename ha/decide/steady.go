@@ -30,6 +30,9 @@ func (p *Picture) steady() Plan {
 			other.Alarm, other.Again = plan.Alarm, plan.Again
 			return other
 		}
+		if other.Why != "" {
+			plan.Why += "; " + other.Why
+		}
 	}
 	return plan
 }
@@ -106,7 +109,7 @@ func (p *Picture) heir(gone time.Duration) *Node {
 		n := &p.Nodes[i]
 		f := &n.Fact
 		if n.ID != p.Record.Epoch.Primary && p.fresh(f) && f.Role == topology.RolePrimary &&
-			f.SystemID == p.Record.Epoch.SystemID && f.History.Descends(p.Record.Epoch.History) &&
+			p.reached(n.ID) && f.SystemID == p.Record.Epoch.SystemID && f.History.Descends(p.Record.Epoch.History) &&
 			(gone >= rivalGrace || p.Record.Mark(n.ID).Quarantine == "") {
 			heirs = append(heirs, n)
 		}
@@ -157,7 +160,10 @@ func (p *Picture) crash(f finding) Plan {
 	case task == nil && p.restartsInVain(n.ID) == 0 && f.since < p.Policy.RestartBudget:
 		return p.revive(n, f.why)
 	}
-	return p.cause(f, f.why+"; its restart did not help")
+	if task != nil || p.restartsInVain(n.ID) > 0 {
+		return p.cause(f, f.why+"; its restart did not help")
+	}
+	return p.cause(f, f.why+"; that is too long for a restart")
 }
 
 // revive begins the task that runs the epoch's primary again.
@@ -221,7 +227,7 @@ func (p *Picture) unreached(f finding) Plan {
 	case limit == 0:
 		return Plan{Why: f.why + "; the policy is not to fail over for that", Alarm: f.why}
 	case t.voters < 3:
-		return Plan{Why: fmt.Sprintf("%s; %d voters are too few to act against that", f.why, t.voters), Alarm: f.why}
+		return Plan{Why: fmt.Sprintf("%s; it takes three voters to act against that, and there are %d", f.why, t.voters), Alarm: f.why}
 	case f.since < limit:
 		plan := wait(limit-f.since, "%s; a failover follows after %s", f.why, short(limit))
 		plan.Alarm = f.why

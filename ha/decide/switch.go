@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/topology"
@@ -73,21 +74,25 @@ func (p *Picture) drain(op *record.Operation, n *Node) Plan {
 		return p.giveUp(op, record.Undone, "the primary was lost meanwhile: "+f.why)
 	}
 	w := p.work(op)
-	open, missing := 0, 0
+	open, missing := 0, []string{}
 	for i := range p.Members {
 		m := &p.Members[i]
 		open += m.Open
 		if !m.Witness && !p.Alone && m.Frozen != op.ID {
-			missing++
+			missing = append(missing, m.Name)
 		}
 	}
 	held := p.Now - p.StepSince
 	switch {
 	case held > p.Policy.SwitchBudget:
-		return p.giveUp(op, record.Undone, fmt.Sprintf("writes were held for %s, and %d members have not confirmed", short(held), missing))
-	case missing > 0:
+		why := fmt.Sprintf("writes were held for %s, and %d write transactions are still open", short(held), open)
+		if len(missing) > 0 {
+			why = fmt.Sprintf("writes were held for %s, and %s has not confirmed that it holds them", short(held), strings.Join(missing, ", "))
+		}
+		return p.giveUp(op, record.Undone, why)
+	case len(missing) > 0:
 		w.wakeAt(p.StepSince + p.Policy.SwitchBudget + 1)
-		return w.plan("%d members have not confirmed yet that they hold writes", missing)
+		return w.plan("waiting for %s to confirm that writes are held", strings.Join(missing, ", "))
 	case open > 0 && held < p.Policy.Drain:
 		w.wakeAt(p.StepSince + p.Policy.Drain)
 		return w.plan("%d write transactions are still open", open)

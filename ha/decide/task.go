@@ -41,7 +41,7 @@ func (p *Picture) task(op *record.Operation, f finding) Plan {
 			return p.end(op, record.Completed, fmt.Sprintf("node %d streams again", n.ID))
 		}
 		left := p.rest(op) - p.taskAge(n.ID)
-		return wait(left, "%s of node %d goes on in %s: %d tries have failed", op.Kind, n.ID, short(left), p.Record.Mark(n.ID).Tries)
+		return wait(left, "%s of node %d goes on in %s (%d failed so far)", op.Kind, n.ID, short(left), p.Record.Mark(n.ID).Tries)
 	case op.Step == record.Intent:
 		return p.advance(op, record.After, "%s node %d: %s", op.Kind, op.Node, op.Why)
 	case op.Kind == record.Restart:

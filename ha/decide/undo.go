@@ -44,7 +44,7 @@ func (p *Picture) undo(op *record.Operation) Plan {
 	}
 	if len(waiting) > 0 && p.Now-p.StepSince < wayBack {
 		w.wakeAt(p.StepSince + wayBack)
-		return w.plan("%s returns to epoch %d", names(waiting), op.From)
+		return w.plan("leading back to epoch %d: %s", op.From, names(waiting))
 	}
 	outcome, note := op.Outcome, op.Note
 	if outcome == record.Open {

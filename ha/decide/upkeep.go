@@ -39,7 +39,7 @@ func (p *Picture) tend(n *Node, f finding) Plan {
 	switch {
 	case p.Record.Tasks[n.ID] != nil:
 		return Plan{}
-	case p.fresh(fact) && fact.Role == topology.RolePrimary:
+	case p.fresh(fact) && fact.Role == topology.RolePrimary && p.reached(n.ID):
 		return p.second(n, mark, f)
 	case p.well(n) && mark != record.Mark{}:
 		return p.mark(n, record.Mark{}, fmt.Sprintf("node %d streams again", n.ID))
@@ -66,12 +66,13 @@ func (p *Picture) mark(n *Node, mark record.Mark, why string) Plan {
 // VIP, but is left alone: that somebody may have had a reason.
 func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 	ours := p.leftBehind(n)
-	alarm := fmt.Sprintf("node %d runs as a primary on timeline %d beside node %d", n.ID, n.Fact.History.Timeline, p.Record.Epoch.Primary)
+	why := fmt.Sprintf("it runs as a primary on timeline %d beside node %d", n.Fact.History.Timeline, p.Record.Epoch.Primary)
+	alarm := fmt.Sprintf("node %d: %s", n.ID, why)
 	if f.is != healthy {
 		return Plan{Alarm: alarm} // it may be the answer to the primary's death
 	}
 	if mark.Quarantine == "" {
-		mark.Quarantine = alarm
+		mark.Quarantine = why
 		mark.Twin = n.Fact.History.Equal(p.Record.Epoch.History)
 		if !ours {
 			mark.Quarantine += "; it was promoted by hand"
@@ -81,7 +82,7 @@ func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 		plan.Alarm = alarm
 		return plan
 	}
-	plan := p.mend(n, mark, f, alarm)
+	plan := p.mend(n, mark, f, why)
 	if plan.Alarm == "" {
 		plan.Alarm = alarm
 	}
@@ -139,7 +140,8 @@ func (p *Picture) mend(n *Node, mark record.Mark, f finding, why string) Plan {
 		return Plan{Alarm: fmt.Sprintf("node %d: %s; it cannot be operated from here", n.ID, why)}
 	case mark.Tries >= p.Policy.MaxRepairs:
 		return Plan{Alarm: fmt.Sprintf("node %d: %s; it is not repaired by itself any more (%d tries): `cstproxy ctl repair -i %d`", n.ID, why, mark.Tries, n.ID)}
-	case !p.fresh(fact) && !fact.Stopped && !t.hostUp:
+	case !t.hostUp && (!p.fresh(fact) || len(t.failing) >= t.quorum && fact.At <= p.Now-t.agreed()):
+		// What is known of it is from before it fell silent.
 		return Plan{Alarm: fmt.Sprintf("node %d: %s, and neither does its host", n.ID, why)}
 	}
 	return p.begin(record.Operation{Kind: record.Repair, Node: n.ID}, why)
@@ -168,7 +170,10 @@ func (p *Picture) publish(f finding) Plan {
 	if e.Standbys.Equal(want) && !forget || full {
 		return Plan{}
 	}
-	why := fmt.Sprintf("%s may be promoted; of older lists no member goes by one below %d", names(want.Eligible), known)
+	why := fmt.Sprintf("from now on %s may be promoted", names(want.Eligible))
+	if e.Standbys.Equal(want) {
+		why = fmt.Sprintf("every member knows that %s may be promoted", names(want.Eligible))
+	}
 	return p.commit(record.Entry{Standbys: &record.Publish{Epoch: e.Number, Version: e.Version, Known: known, Standbys: want}}, "%s", why)
 }
 
