@@ -56,9 +56,8 @@ func TestAMemberThatLostItsDiskDoesNotVoteUntilAnOperatorSaysSo(t *testing.T) {
 	f.leader(f.members...)
 	m1, m2, m3 := f.members[0], f.members[1], f.members[2]
 	m3.down() // knows nothing of what follows
-	leader := f.leader(m1, m2)
-	must(t, leader.log.Propose(within(t), founding("f")))
-	must(t, leader.log.Propose(within(t), froze("agreed by m1 and m2")))
+	f.propose(founding("f"), m1, m2)
+	f.propose(froze("agreed by m1 and m2"), m1, m2)
 	m1.down()
 	m2.down()
 	m2.lose()
@@ -70,23 +69,43 @@ func TestAMemberThatLostItsDiskDoesNotVoteUntilAnOperatorSaysSo(t *testing.T) {
 		t.Fatalf("%s leads with the vote of a member that has lost its memory", l)
 	}
 	m1.start()
-	leader = f.leader(m1, m3)
+	f.leader(m1, m3)
 	f.holds("agreed by m1 and m2", m1, m3)
 	m2.waits("the fleet knows this member by a disk that it has no more")
 	if got := frozenBy(m2.log); got != "" {
 		t.Errorf("what was meant for the old disk was taken by the new one: %q", got)
 	}
 
-	if err := leader.log.Add(within(t), m2.member(), Voter); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "readmit") {
-		t.Errorf("added without an operator's word: %v", err)
-	}
-	if err := leader.log.Readmit(within(t), m3.member()); leader != m3 && !errors.Is(err, ErrRefused) {
-		t.Errorf("a member that lost nothing is readmitted: %v", err)
-	}
-	must(t, leader.log.Readmit(within(t), m2.member()))
+	f.do(func(l *Log) error {
+		err := l.Add(within(t), m2.member(), Voter)
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "readmit") {
+			return fmt.Errorf("added without an operator's word: %w", err)
+		}
+		if err := l.Readmit(within(t), m1.member()); !errors.Is(err, ErrRefused) {
+			return fmt.Errorf("a member that lost nothing is readmitted: %w", err)
+		}
+		return nil
+	}, m1, m3)
+	f.readmit(m2, m1, m3)
 	f.holds("agreed by m1 and m2", m2)
 	m1.down()
 	f.leader(m2, m3) // now its vote counts
+}
+
+// readmit goes on where an attempt ended that lost its leader.
+func (f *fleet) readmit(n *node, by ...*node) {
+	f.t.Helper()
+	f.do(func(l *Log) error {
+		for _, known := range l.Members() {
+			if known.Name == n.name {
+				if known.Identity == string(n.log.up.Load().store.id) {
+					return nil
+				}
+				return l.Readmit(within(f.t), n.member())
+			}
+		}
+		return l.Add(within(f.t), n.member(), Voter)
+	}, by...)
 }
 
 // standForElection lets a member ask for votes a few times.
@@ -107,33 +126,41 @@ func standForElection(n *node) {
 func TestAFounderThatLostItsDiskFoundsNothing(t *testing.T) {
 	f := newFleet(t, "m1", "m2", "m3")
 	f.start()
-	leader := f.leader(f.members...)
-	must(t, leader.log.Propose(within(t), founding("f")))
+	f.propose(founding("f"), f.members...)
 	m1, m2, m3 := f.members[0], f.members[1], f.members[2]
 	m1.down()
 	m1.lose()
 	m1.start()
 	m1.waits("by a disk that it has no more")
-	leader = f.leader(m2, m3)
-	must(t, leader.log.Propose(within(t), froze("without m1")))
-	must(t, leader.log.Readmit(within(t), m1.member()))
+	f.propose(froze("without m1"), m2, m3)
+	f.readmit(m1, m2, m3)
 	f.holds("without m1", f.members...)
 }
 
 func TestMembersComeAndGoOneAtATime(t *testing.T) {
 	f := newFleet(t, "m1", "m2", "m3")
 	f.start()
-	leader := f.leader(f.members...)
-	must(t, leader.log.Propose(within(t), founding("f")))
+	three := f.members[:3:3]
+	f.propose(founding("f"), three...)
 	m4 := f.add("m4")
 	m4.start()
 	m4.waits("is to be added")
-	must(t, leader.log.Add(within(t), m4.member(), Follower))
-	must(t, leader.log.Propose(within(t), froze("four")))
+	add := func(role Role) {
+		t.Helper()
+		f.do(func(l *Log) error { return l.Add(within(t), m4.member(), role) }, three...)
+	}
+	add(Follower)
+	f.propose(froze("four"), three...)
 	f.holds("four", m4)
-	must(t, leader.log.Add(within(t), m4.member(), Voter))
-	must(t, leader.log.VerifyQuorum(within(t)))
-	must(t, leader.log.Add(within(t), m4.member(), Follower))
+	add(Voter)
+	f.do(func(l *Log) error { return l.VerifyQuorum(within(t)) }, f.members...)
+	f.do(func(l *Log) error {
+		if l == m4.log { // it would have to take its own vote
+			return errors.Join(ErrNotLeader, m4.log.up.Load().node.LeadershipTransfer().Error())
+		}
+		return l.Add(within(t), m4.member(), Follower)
+	}, f.members...)
+	leader := f.leader(three...)
 	if members := leader.log.Members(); len(members) != 4 || members[3].Role != Follower || members[3].Name != "m4" {
 		t.Errorf("%+v", members)
 	}
@@ -142,18 +169,31 @@ func TestMembersComeAndGoOneAtATime(t *testing.T) {
 	if err := leader.log.Add(within(t), taken, Voter); err == nil {
 		t.Error("two members at one address")
 	}
-	must(t, leader.log.Remove(within(t), "m4"))
-	if err := leader.log.Remove(within(t), "m4"); !errors.Is(err, ErrRefused) {
-		t.Errorf("removed twice: %v", err)
+	f.do(func(l *Log) error {
+		if err := l.Remove(within(t), "m4"); !errors.Is(err, ErrRefused) { // refused: the attempt before did it
+			return err
+		}
+		return nil
+	}, three...)
+	f.do(func(l *Log) error {
+		for what, err := range map[string]error{
+			"removed twice": l.Remove(within(t), "m4"), "added with a log of its own": l.Add(within(t), m4.member(), Voter),
+			"readmitted although nobody knows it": l.Readmit(within(t), m4.member()),
+		} {
+			if !errors.Is(err, ErrRefused) {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+		}
+		return nil
+	}, three...)
+	gone := f.do(func(l *Log) error { return l.Remove(within(t), l.cfg.Name) }, three...)
+	var rest []*node
+	for _, n := range three {
+		if n != gone {
+			rest = append(rest, n)
+		}
 	}
-	if err := leader.log.Add(within(t), m4.member(), Voter); !errors.Is(err, ErrRefused) {
-		t.Errorf("a member that has a log of its own comes as new: %v", err)
-	}
-	if err := leader.log.Readmit(within(t), m4.member()); !errors.Is(err, ErrRefused) {
-		t.Errorf("a member that nobody knows is readmitted: %v", err)
-	}
-	must(t, leader.log.Remove(within(t), leader.name))
-	f.leader(f.others(leader)[:2]...)
+	f.propose(froze("two"), rest...)
 }
 
 func TestAMemberThatWasAloneBecomesTheFirstOfAFleet(t *testing.T) {
@@ -179,12 +219,8 @@ func TestAMemberThatWasAloneBecomesTheFirstOfAFleet(t *testing.T) {
 		}
 		return nil
 	})
-	leader := f.leader(m1)
-	must(t, leader.log.Add(within(t), m2.member(), Voter))
+	f.do(func(l *Log) error { return l.Add(within(t), m2.member(), Voter) }, m1)
 	f.holds("from before", m2)
-	if err := leader.log.Remove(within(t), "nobody"); !errors.Is(err, ErrRefused) {
-		t.Error(err)
-	}
 }
 
 func TestTheLastVoterStays(t *testing.T) {

@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -72,7 +73,7 @@ func (f *fleet) add(name string) *node {
 	n := &node{fleet: f, name: name, at: len(f.members), front: front}
 	n.cfg = DefaultConfig(name)
 	n.cfg.Address, n.cfg.Dir = front.Addr().String(), filepath.Join(f.dir, name)
-	n.cfg.Heartbeat, n.cfg.Election, n.cfg.LeaderLease = 300*time.Millisecond, 300*time.Millisecond, 150*time.Millisecond
+	n.cfg.Heartbeat, n.cfg.Election, n.cfg.LeaderLease = 500*time.Millisecond, 500*time.Millisecond, 400*time.Millisecond
 	n.cfg.Voters = f.voters
 	f.members = append(f.members, n)
 	f.t.Cleanup(func() { n.down(); front.Close() })
@@ -160,6 +161,36 @@ func (f *fleet) leader(among ...*node) *node {
 		return fmt.Errorf("the leader %s is not among them", name)
 	})
 	return found
+}
+
+// do has the leader do something, again when the leadership was lost meanwhile, as a busy machine
+// may have it, and returns who did it.
+func (f *fleet) do(what func(*Log) error, among ...*node) *node {
+	f.t.Helper()
+	for range 20 {
+		leader := f.leader(among...)
+		err := what(leader.log)
+		if err == nil {
+			return leader
+		}
+		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUnknownOutcome) && !errors.Is(err, errNoQuorum) {
+			f.t.Fatal(err)
+		}
+	}
+	f.t.Fatal("no leader lasts")
+	return nil
+}
+
+// propose has an entry committed by whoever leads; one that was committed before is stale.
+func (f *fleet) propose(e record.Entry, among ...*node) *node {
+	f.t.Helper()
+	return f.do(func(l *Log) error {
+		err := l.Propose(within(f.t), e)
+		if errors.Is(err, record.ErrStale) && e.Found != nil {
+			return nil
+		}
+		return err
+	}, among...)
 }
 
 func (f *fleet) await(ok func() error) {

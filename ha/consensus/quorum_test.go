@@ -100,7 +100,7 @@ func TestAVoterConfirmsUnderItsOwnIdentityOnly(t *testing.T) {
 	answer, err := leader.link.Call(within(t), voter.member(), confirmMethod, body)
 	must(t, err)
 	var c confirmation
-	if err := json.Unmarshal(answer, &c); err != nil || c.Term != leader.log.Term() {
+	if err := json.Unmarshal(answer, &c); err != nil || c.Term == 0 || c.Term > voter.log.Term() {
 		t.Errorf("%s, %v", answer, err)
 	}
 	if _, err := leader.link.Call(within(t), voter.member(), meetMethod, []byte(`{"id":"m9/1"}`)); err == nil || !strings.Contains(err.Error(), "says that it is m9") {
@@ -116,7 +116,7 @@ func TestAMajorityConfirmsWhileOneVoterIsSilent(t *testing.T) {
 	silent := f.others(leader)[0]
 	f.isolate(silent)
 	for range 20 {
-		must(t, leader.log.VerifyQuorum(within(t)))
+		f.do(func(l *Log) error { return l.VerifyQuorum(within(t)) }, f.others(silent)...)
 	}
 	f.heal()
 }
