@@ -75,10 +75,12 @@ func (p *Picture) restart(op *record.Operation, n *Node) Plan {
 		return p.end(op, record.Failed, fmt.Sprintf("node %d did not start: %s", n.ID, text))
 	case state == succeeded && n.Fact.Role == role && !n.Fact.Stopped && p.works(n):
 		return p.end(op, record.Completed, fmt.Sprintf("node %d runs again as a %s", n.ID, role))
+	case state == succeeded && p.sinceDone(a) > patience:
+		return p.end(op, record.Failed, fmt.Sprintf("node %d was started, but members do not reach it", n.ID))
 	case p.taskAge(n.ID) > a.Timeout+patience:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d did not come back within %s", n.ID, short(p.taskAge(n.ID))))
 	}
-	w.wake(a.Timeout + patience - p.taskAge(n.ID))
+	w.wake(patience)
 	return w.plan("node %d is being started", n.ID)
 }
 

@@ -132,6 +132,10 @@ func (p *Picture) mend(n *Node, mark record.Mark, f finding, why string) Plan {
 	fact := &n.Fact
 	t := p.tally(n.ID)
 	switch {
+	case f.is != healthy && p.Record.Froze == nil && n.Managed && fact.Stopped && p.fresh(fact) && fact.Complete &&
+		mark.Quarantine == "" && p.restartsInVain(n.ID) < 3:
+		// Nothing is lost by running it, and it may be the one to be promoted.
+		return p.begin(record.Operation{Kind: record.Restart, Node: n.ID}, why+", and the primary is not well")
 	case f.is != healthy:
 		return Plan{Why: fmt.Sprintf("node %d is not repaired while the primary is not well", n.ID)}
 	case p.Record.Froze != nil:

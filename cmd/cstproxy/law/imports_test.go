@@ -103,6 +103,9 @@ func forbidden(from, to string) string {
 		return "the data plane knows only ha/topology of the control plane"
 	case within(from, "ha") && within(to, "proxy"):
 		return "the control plane does not know the data plane"
+	case within(from, "ha/record") && to != "ha/topology",
+		within(from, "ha/lease", "ha/decide") && !within(to, "ha/record", "ha/topology"):
+		return "what is decided depends on values alone"
 	case within(from, "ha/gossip", "ha/vip") && to != "ha/topology":
 		return "of ours it imports only ha/topology"
 	case within(from, "ha/peer"):
