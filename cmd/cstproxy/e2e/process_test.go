@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"os"
@@ -104,6 +105,10 @@ func TestWaitingForAServerEndsWithAHint(t *testing.T) {
 	if err := p.Reload(); err != nil {
 		t.Fatal(err)
 	}
+	await(t, "the reload", func() bool {
+		log, err := os.ReadFile(p.LogFile())
+		return err == nil && bytes.Contains(log, []byte("configuration reloaded"))
+	})
 	tx, err := holder.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
