@@ -75,6 +75,9 @@ func (p *Picture) recruits() []topology.NodeID {
 func (p *Picture) fence(op *record.Operation) Plan {
 	w := p.work(op)
 	waiting := w.recruit()
+	for i := range p.Nodes {
+		w.shedVIP(&p.Nodes[i]) // nobody waits for it
+	}
 	cut := p.cut(op)
 	c := p.choose(op)
 	against := p.against(op, c, cut)

@@ -97,15 +97,28 @@ func (p *Picture) choose(op *record.Operation) choice {
 	return c
 }
 
-// better orders by what a DBA wants most: no log lost, then his own preference, then the shortest
-// wait for replay; the id makes the choice the same whoever decides.
+// better orders by what a DBA wants most: no log lost, then that it works (a promotion that was
+// given up speaks against a node), then his own preference, then the shortest wait for replay; the id
+// makes the choice the same whoever decides.
 func (p *Picture) better(a, b *Node) int {
 	return cmp.Or(
 		cmp.Compare(p.position(b), p.position(a)),
+		cmp.Compare(p.promotionsInVain(a.ID), p.promotionsInVain(b.ID)),
 		cmp.Compare(b.Priority, a.Priority),
 		cmp.Compare(a.backlog(), b.backlog()),
 		cmp.Compare(a.ID, b.ID),
 	)
+}
+
+// promotionsInVain counts the promotions of the node in this epoch that were given up.
+func (p *Picture) promotionsInVain(id topology.NodeID) int {
+	vain := 0
+	for i := range p.Record.Past {
+		if o := &p.Record.Past[i]; o.Candidate == id && o.From == p.Record.Epoch.Number {
+			vain++
+		}
+	}
+	return vain
 }
 
 // chooseNamed takes the node that was named. In a failover the other standbys' log would be lost
@@ -175,8 +188,8 @@ func (p *Picture) unfitKnown(n *Node, op *record.Operation) string {
 		return "is tagged nofailover"
 	case mark.Quarantine != "" && !(promoted && op != nil && op.Node == n.ID):
 		return "is in quarantine: " + mark.Quarantine
-	case mark.Barred != "" && (op == nil || p.automatic(op)):
-		return "is barred: " + mark.Barred
+	case (op == nil || p.automatic(op)) && p.promotionsInVain(n.ID) >= 2:
+		return "could not be promoted twice"
 	case f.At == 0:
 		return "never answered"
 	case p.Now-f.At > 2*p.lease():

@@ -116,9 +116,9 @@ func (p *Picture) noAnswer(w *work, n *Node) Plan {
 // stopSecond stops a server that runs as a primary beside the epoch's: in order, so that it can be
 // rewound, and at once when it does not obey.
 func (p *Picture) stopSecond(w *work, n *Node) Plan {
-	if mark := p.Record.Mark(n.ID); !mark.Twin && n.Fact.History.Equal(p.Record.Epoch.History) {
+	if mark := p.Record.Mark(n.ID); !mark.Twin && p.twin(n) {
 		mark.Twin = true
-		return p.mark(n, mark, fmt.Sprintf("node %d is on a timeline %d of its own, which nothing tells from that of node %d", n.ID, n.Fact.History.Timeline, p.Record.Epoch.Primary))
+		return p.mark(n, mark, fmt.Sprintf("node %d is on a timeline %d of its own, which nothing tells from the cluster's", n.ID, n.Fact.History.Timeline))
 	}
 	fast, hard := w.action(Stop, n.ID), w.action(Stop, n.ID)
 	fast.Mode, hard.Mode = "fast", "immediate"

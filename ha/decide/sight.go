@@ -174,7 +174,8 @@ func (p *Picture) signsOfLife(t *tally) []string {
 	return signs
 }
 
-// hostsAskedLater says whether an answer of a standby's host is still to be expected.
+// hostsAskedLater says whether the newest answer of a standby's host is that it reaches the primary,
+// from before the silence, so that another one is to be expected.
 func (p *Picture) hostsAskedLater(t *tally) bool {
 	if t.longest >= askHosts {
 		return false
@@ -182,7 +183,7 @@ func (p *Picture) hostsAskedLater(t *tally) bool {
 	began := p.Now - t.longest
 	for i := range p.Nodes {
 		f := &p.Nodes[i].Fact
-		if p.Nodes[i].ID != p.Record.Epoch.Primary && f.PrimaryAt != 0 && f.PrimaryAt <= began && p.fresh(f) {
+		if p.Nodes[i].ID != p.Record.Epoch.Primary && f.Primary == Answers && f.PrimaryAt <= began && p.fresh(f) {
 			return true
 		}
 	}

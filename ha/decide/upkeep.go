@@ -73,7 +73,7 @@ func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 	}
 	if mark.Quarantine == "" {
 		mark.Quarantine = why
-		mark.Twin = n.Fact.History.Equal(p.Record.Epoch.History)
+		mark.Twin = p.twin(n)
 		if !ours {
 			mark.Quarantine += "; it was promoted by hand"
 			mark.Tries = max(mark.Tries, p.Policy.MaxRepairs)
@@ -87,6 +87,22 @@ func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 		plan.Alarm = alarm
 	}
 	return plan
+}
+
+// twin says whether a node that runs as a primary is on a timeline with the number and the origin of
+// one on the epoch's way, although it never was the primary of that one: two promotions from one
+// position, whose histories are equal and whose logs are not.
+func (p *Picture) twin(n *Node) bool {
+	h := n.Fact.History
+	if !h.IsPrefixOf(p.Record.Epoch.History, 0) {
+		return false
+	}
+	for i := range p.Record.Past {
+		if o := &p.Record.Past[i]; o.Former == n.ID && o.Left == h.Timeline {
+			return false
+		}
+	}
+	return true
 }
 
 // leftBehind says whether the node is a former primary of this fleet, or a candidate that it gave up.

@@ -171,7 +171,7 @@ func (c *Cluster) begin(o Operation) error {
 	case !o.Kind.MakesEpoch() && c.Tasks[o.Node] != nil:
 		return stale("%s %d of node %d is under way", c.Tasks[o.Node].Kind, c.Tasks[o.Node].ID, o.Node)
 	}
-	o.Recruited, o.Former = slices.Clone(o.Recruited), c.Epoch.Primary
+	o.Recruited, o.Former, o.Left = slices.Clone(o.Recruited), c.Epoch.Primary, c.Epoch.History.Timeline
 	c.LastOperation = o.ID
 	if !o.Kind.MakesEpoch() {
 		c.Tasks = maps.Clone(c.Tasks)

@@ -161,15 +161,15 @@ func TestAFailoverOvertakesTasks(t *testing.T) {
 func TestARepairIsNotedInTheMark(t *testing.T) {
 	repair := Operation{ID: 1, Kind: Repair, From: 7, To: 7, Step: Intent, Node: 3, By: "m1"}
 	s := log(t, &State{}, found(), adopt(), begin(repair))
-	repair.Step, repair.Former, repair.Outcome = Done, 1, Failed
+	repair.Step, repair.Former, repair.Left, repair.Outcome = Done, 1, 1, Failed
 	failed := log(t, s, Entry{Cluster: cluster, Advance: &Advance{From: Intent, To: repair}})
 	if got := failed.Clusters[cluster].Mark(3).Tries; got != 1 {
 		t.Errorf("%d tries after one that failed", got)
 	}
 	again := repair
-	again.ID, again.Step, again.Outcome, again.Former = 2, Intent, Open, 0
+	again.ID, again.Step, again.Outcome = 2, Intent, Open
 	s = log(t, failed, begin(again))
-	again.Step, again.Former, again.Outcome = Done, 1, Completed
+	again.Step, again.Outcome = Done, Completed
 	s = log(t, s, Entry{Cluster: cluster, Advance: &Advance{From: Intent, To: again}})
 	if got := s.Clusters[cluster].Mark(3); got != (Mark{}) {
 		t.Errorf("%+v after a repair", got)

@@ -143,8 +143,9 @@ type Operation struct {
 	// Candidate and Expected are set with Promote: who, and what it must have received at least.
 	Candidate topology.NodeID `json:"candidate,omitempty"`
 	Expected  topology.LSN    `json:"expected,omitempty"`
-	// Former is the primary of From; set by the record.
-	Former topology.NodeID `json:"former,omitempty"`
+	// Former is the primary of From, and Left its timeline; set by the record.
+	Former topology.NodeID   `json:"former,omitempty"`
+	Left   topology.Timeline `json:"left,omitempty"`
 	// Lost is how much log, at least, the old primary had written that Candidate has not received,
 	// as far as anybody saw it; bytes, set with Promote.
 	Lost uint64 `json:"lost,omitempty"`
@@ -214,10 +215,11 @@ type Mark struct {
 	Fault string `json:"fault,omitempty"`
 	// Quarantine: it may hold log that the cluster does not; nothing is started there but a repair.
 	Quarantine string `json:"quarantine,omitempty"`
-	// Barred: a promotion failed there; it is not tried again until the node was healthy once more.
+	// Barred: a promotion was given up there. Until the node was healthy once more, others that have
+	// as much log go first.
 	Barred string `json:"barred,omitempty"`
-	// Twin: it was a primary on a timeline that has the number and the origin of the epoch's, so that
-	// no history shows that they are two. Only a new copy helps.
+	// Twin: it was a primary on a timeline that has the number and the origin of one on the epoch's
+	// way, and is another: no history shows that. Only a new copy helps.
 	Twin bool `json:"twin,omitempty"`
 	// Tries are the repairs that failed since it last was healthy.
 	Tries int `json:"tries,omitempty"`
