@@ -18,10 +18,14 @@ const (
 func drawFaults(rng *rand.Rand, p *plan) []Fault {
 	var faults []Fault
 	for range 1 + rng.IntN(4) {
+		if rng.IntN(40) == 0 {
+			return troubleLists(rng, p) // it takes its time, and nothing else
+		}
 		at := firstFault + span(rng, 0, lastFault-firstFault)
 		kinds := []func(*rand.Rand, *plan, time.Duration) []Fault{
 			troublePrimary, troublePrimary, troubleMinority, troubleBridge, troubleStopped,
 			troubleStep, troubleStep, troubleMember, troubleNetwork, troubleAny, troubleAny, troubleOperator,
+			troubleView,
 		}
 		faults = append(faults, kinds[rng.IntN(len(kinds))](rng, p, at)...)
 	}
@@ -73,6 +77,31 @@ func troubleBridge(rng *rand.Rand, p *plan, at time.Duration) []Fault {
 		faults = append(faults, Fault{Kind: KillServer, At: at + span(rng, 0, lasts), For: time.Second, Who: []string{"primary"}})
 	}
 	return faults
+}
+
+// troubleView keeps one member from the primary; everybody else reaches it.
+func troubleView(rng *rand.Rand, _ *plan, at time.Duration) []Fault {
+	who := [][]string{{"leader"}, {"other"}}[rng.IntN(2)]
+	return []Fault{{Kind: Cut, At: at, For: span(rng, 3*time.Second, 15*time.Second), Who: who, From: []string{"primary"}}}
+}
+
+// troubleLists takes a standby away until it is no longer listed as eligible, and lets it come back
+// while a member does not hear of it; then that member is left with the primary and another standby.
+func troubleLists(rng *rand.Rand, p *plan) []Fault {
+	deaf, away, stays := fmt.Sprintf("m%d", p.members), fmt.Sprintf("n%d", p.nodes), "n2"
+	var others []string
+	for i := 1; i < p.members; i++ {
+		others = append(others, fmt.Sprintf("m%d", i))
+	}
+	if p.nodes < 3 || p.members < 3 || p.together {
+		return nil
+	}
+	last := span(rng, 22*time.Second, 24*time.Second)
+	return []Fault{
+		{Kind: Cut, At: firstFault, For: span(rng, 16*time.Second, 16500*time.Millisecond), Who: []string{away}, From: []string{"n1"}},
+		{Kind: Cut, At: 19800 * time.Millisecond, For: 25 * time.Second, Who: []string{deaf}, From: others},
+		{Kind: Cut, At: last, For: span(rng, 6*time.Second, 16*time.Second), Who: []string{"n1", stays}, From: append(others[:len(others):len(others)], away)},
+	}
 }
 
 // troubleStopped freezes something that later goes on as if nothing had happened.

@@ -147,6 +147,9 @@ func (j *judge) deciding(l *leadership, p *decide.Picture, e *record.Entry) {
 		return
 	}
 	chosen := j.w.node(a.To.Candidate)
+	if c := &p.Record; !j.w.plan.settingsSuffice(chosen.id) && settingsKnown(p, c.Epoch.Primary) && j.w.plan.settingsSuffice(c.Epoch.Primary) && a.To.By != operator {
+		j.fail("I4", fmt.Sprintf("%s is to be promoted for epoch %d with a lower max_connections than the primary's", chosen.name(), a.To.To))
+	}
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
 		f := n.Fact
@@ -164,6 +167,11 @@ func (j *judge) deciding(l *leadership, p *decide.Picture, e *record.Entry) {
 			j.fail("I4", fmt.Sprintf("%s is to be promoted for epoch %d, but %s has received more: %s", chosen.name(), a.To.To, other.name(), f.Receive))
 		}
 	}
+}
+
+// settingsKnown says whether anybody knows with which settings a node ran.
+func settingsKnown(p *decide.Picture, id topology.NodeID) bool {
+	return slices.ContainsFunc(p.Nodes, func(n decide.Node) bool { return n.ID == id && n.Fact.Settings.MaxConnections > 0 })
 }
 
 // lineage is the log of the present epoch's primary.

@@ -255,7 +255,7 @@ func (n *node) fromOutside(asked time.Duration) decide.Fact {
 	if n.postmaster.alive {
 		return decide.Fact{At: asked, Running: true}
 	}
-	return decide.Fact{At: asked, Stopped: true, SystemID: n.system, History: n.history, Write: n.ended, Complete: !n.partial}
+	return decide.Fact{At: asked, Stopped: true, SystemID: n.system, History: n.history, Write: n.ended, Complete: !n.partial, Settings: n.w.plan.settings[n.id]}
 }
 
 // holds says whether n's log contains everything of other's.

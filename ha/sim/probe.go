@@ -98,7 +98,7 @@ func (l *look) learn(f decide.Fact) {
 	l.fact = f
 }
 
-// conclude sets the class: it leaves Answers after two failures in a row.
+// conclude sets the class: nobody is given up, or known to be lost, before two failures in a row.
 func (m *member) conclude(l *look, class decide.Class) {
 	was := l.class
 	switch {
@@ -107,7 +107,7 @@ func (m *member) conclude(l *look, class decide.Class) {
 	default:
 		l.failed++
 		m.askHost(l)
-		if l.failed == 1 && was == decide.Answers {
+		if l.failed == 1 && (was == decide.Answers || was == decide.Unprobed) {
 			if class == decide.Refused {
 				m.w.schedule(m.waits(20*time.Millisecond), m.process, func() {
 					if !l.asking {

@@ -70,13 +70,13 @@ func regressions() []regression {
 			{Kind: Cut, On: record.Promote, At: 504 * ms, For: 9604 * ms, Who: candidate, From: standbys},
 		}},
 		{"I1: a standby was seen cut off before its recruit had come back, and the wait was left out", strict, []Fault{
-			{Kind: Cut, At: 8978 * ms, For: 10369 * ms, Who: []string{"n1", "m1"}, From: []string{"m2", "m3"}},
-			{Kind: Lose, At: 13954 * ms, For: 5737 * ms, Much: 0.3},
+			{Kind: Cut, At: 8978 * ms, For: 14369 * ms, Who: []string{"n1", "m1"}, From: []string{"m2", "m3"}},
+			{Kind: CutOneWay, On: record.Fence, At: 5 * ms, For: 3 * time.Second, Who: standbys, From: leader},
 		}},
 		{"I2: a standby that had not followed the epoch's timeline yet was promoted", func(p *plan) { strict(p); p.members = 1; p.selfStart = true }, []Fault{
 			{Kind: Switchover, At: 5741 * ms, Who: []string{"n2"}},
-			{Kind: Cut, On: record.After, At: 88 * ms, For: 545 * ms, Who: leader, From: standbys},
-			{Kind: PauseHost, At: 23897 * ms, For: 10234 * ms, Who: primary},
+			{Kind: Cut, On: record.After, At: 20 * ms, For: 9 * time.Second, Who: []string{"m1"}, From: []string{"n1"}},
+			{Kind: PauseHost, At: 15200 * ms, For: 10234 * ms, Who: primary},
 		}},
 		{"I12: a candidate that was given up was the heir of every later failover, and barred from it", plain, []Fault{
 			{Kind: KillServer, At: 12591 * ms, For: 14551 * ms, Who: primary},
