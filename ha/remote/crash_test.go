@@ -212,6 +212,19 @@ func (d *disk) restart(t *testing.T) {
 	}
 }
 
+// sync makes what is on this disk durable, and on no other one of this machine.
+func (d *disk) sync(t *testing.T) {
+	t.Helper()
+	dir, err := os.Open(d.mount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := unix.Syncfs(int(dir.Fd())); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // cutPowerAfter plays the scene on the disk with the power cut after one line.
 func (d *disk) cutPowerAfter(t *testing.T, v variant) *scene {
 	t.Helper()
@@ -224,7 +237,7 @@ func (d *disk) cutPowerAfter(t *testing.T, v variant) *scene {
 	}
 	s.install(t, v.text)
 	c := setScene(t, s)
-	unix.Sync()
+	d.sync(t)
 	c.next(t)
 	c.finish() // the host's processes are gone
 	d.restart(t)
