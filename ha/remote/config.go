@@ -14,7 +14,8 @@ type Config struct {
 	// Host is a name or an address, Port the SSH server's.
 	Host string
 	Port int
-	// User is the account on the host. Its login shell must be a POSIX shell.
+	// User is the account on the host. Its login shell must be a POSIX shell; a slow start-up file
+	// (~/.bashrc, which bash reads for SSH, too) delays every command.
 	User string
 	// KeyFile holds the private key, without a passphrase and readable by its owner alone. Empty:
 	// what the agent has.

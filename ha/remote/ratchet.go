@@ -97,7 +97,7 @@ func (h *Host) underRatchet(ctx context.Context, t Token, c Command) (Output, st
 	if err != nil {
 		return Output{}, "", err
 	}
-	line := fmt.Sprintf(`echo %[1]s; w=%[2]s; if [ -f "$w" ]; then exec sh "$w" %[3]s do %[1]s %[4]s %[5]d %[6]d %[7]d %[8]d %[9]d %[10]s %[11]s; fi; `+
+	line := fmt.Sprintf(`echo %[1]s; cd || exit; w=%[2]s; if [ -f "$w" ]; then exec sh "$w" %[3]s do %[1]s %[4]s %[5]d %[6]d %[7]d %[8]d %[9]d %[10]s %[11]s; fi; `+
 		`set -- "${w%%/*}"/ratchet-*; if [ -f "$1" ]; then w=upgrade; else w=none; fi; printf '\n%[1]s %%s\n' $w >&2; exit 1`,
 		mark, file, wrapperVersion(), t.key(), t.Epoch, t.Step, wait, limit, len(body), names, words)
 	return h.exec(ctx, h.dos, call{line: line, mark: mark, stdin: body, progress: c.Progress})
@@ -171,7 +171,7 @@ func (h *Host) Install(ctx context.Context) error {
 		return err
 	}
 	mark := rand.Text()
-	out, _, err := h.exec(ctx, h.asks, call{line: "echo " + mark + "; exec " + words, mark: mark, stdin: text})
+	out, _, err := h.exec(ctx, h.asks, call{line: "echo " + mark + "; cd || exit; exec " + words, mark: mark, stdin: text})
 	if err != nil {
 		return fmt.Errorf("install the wrapper on %s: %w", h.name, err)
 	}
@@ -184,7 +184,7 @@ func (h *Host) Install(ctx context.Context) error {
 // Seen lists what the ratchets of this host have seen, for all fleets and data directories that
 // acted here. Where Install has never been there are none.
 func (h *Host) Seen(ctx context.Context) ([]Token, error) {
-	script := `cd; cat "$1"/state/*/seen 2>/dev/null; true`
+	script := `cd || exit; cat "$1"/state/*/seen 2>/dev/null; true`
 	out, err := h.Ask(ctx, []string{"sh", "-c", script, "seen", h.cfg.Dir})
 	if err != nil {
 		return nil, err

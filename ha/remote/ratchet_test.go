@@ -2,6 +2,7 @@ package remote
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -74,6 +75,24 @@ func TestWithoutTheWrapperNothingRuns(t *testing.T) {
 	}
 	if seen, err := h.Seen(within(t)); err != nil || len(seen) != 0 {
 		t.Errorf("%v %v", seen, err)
+	}
+}
+
+func TestADirectoryMayBeBelowTheHome(t *testing.T) {
+	s := sshlocal.ForTest(t)
+	c := configFor(t, s)
+	c.Dir = DefaultConfig().Dir
+	h := run(t, c)
+	if err := h.Install(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	do(t, h, token(1, 2), "true")
+	seen, err := h.Seen(within(t))
+	if err != nil || len(seen) != 1 || seen[0] != token(1, 2) {
+		t.Errorf("%v %v", seen, err)
+	}
+	if home := filepath.Dir(s.KeyFile); !exists(filepath.Join(home, ".cstproxy", "state"))() {
+		t.Errorf("nothing in %s", home)
 	}
 }
 

@@ -54,7 +54,8 @@ const (
 
 // Options say what to start.
 type Options struct {
-	// Dir is where keys and configuration are written; it must exist.
+	// Dir is where keys and configuration are written, and the home directory of those who log in; it
+	// must exist, and its path must have no spaces.
 	Dir string
 	// Settings are more lines of sshd_config; they win.
 	Settings []string
@@ -151,6 +152,8 @@ func (s *Server) config() string {
 		"PermitRootLogin prohibit-password",
 		"PrintMotd no",
 		"PrintLastLog no",
+		// bash reads ~/.bashrc for commands that come by SSH; the developer's is no part of a test.
+		"SetEnv HOME="+s.dir,
 	), "\n") + "\n"
 }
 
