@@ -70,7 +70,7 @@ func (p *Picture) wantsFollow(n *Node) bool {
 		return false
 	}
 	up := p.node(f.Upstream)
-	cascade := up != nil && up.ID != primary && p.fresh(&up.Fact) && up.Fact.Role == topology.RoleStandby && f.Streaming
+	cascade := up != nil && up.ID != p.formerPrimary() && up.ID != primary && p.fresh(&up.Fact) && up.Fact.Role == topology.RoleStandby && f.Streaming
 	return !cascade || f.Recruited != 0
 }
 

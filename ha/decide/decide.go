@@ -164,6 +164,8 @@ type Fact struct {
 	Recruited topology.Epoch
 	// Running: a postmaster runs (by SSH); Stopped: it was seen not to.
 	Running, Stopped bool
+	// NoVIP: the write VIP was looked for on the node's host, and is not there.
+	NoVIP bool
 	// Complete: not in the middle of a pg_basebackup or pg_rewind, and consistent.
 	Complete bool
 	// DiskFull: no space for log.
@@ -182,7 +184,7 @@ type Fact struct {
 }
 
 // Settings are those that a standby must have at least as high as the primary.
-type Settings struct{ MaxConnections, MaxWorkers, MaxSenders, MaxPrepared, MaxLocks int }
+type Settings = record.Settings
 
 // Verb is what an action does to a node. Every action is idempotent and may be repeated by any
 // leader that holds the same (Epoch, Step).

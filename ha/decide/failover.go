@@ -218,7 +218,7 @@ func (p *Picture) cross(op *record.Operation, n *Node) Plan {
 	f := &n.Fact
 	e := record.Epoch{
 		Number: op.To, Operation: op.ID, Primary: n.ID, Address: n.Address(),
-		SystemID: f.SystemID, History: f.History,
+		SystemID: f.SystemID, History: f.History, Settings: f.Settings,
 		Standbys: record.Standbys{Sync: p.syncSet(f.Sync, n.ID)},
 	}
 	e.Switch, _ = f.History.LeftAt(p.Record.Epoch.History.Timeline)

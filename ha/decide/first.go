@@ -37,7 +37,7 @@ func (p *Picture) firstSight() Plan {
 	}
 	f := &first.Fact
 	e := record.Epoch{
-		Number: p.Record.LastEpoch + 1, Primary: first.ID, Address: first.Address(), SystemID: f.SystemID, History: f.History,
+		Number: p.Record.LastEpoch + 1, Primary: first.ID, Address: first.Address(), SystemID: f.SystemID, History: f.History, Settings: f.Settings,
 		Standbys: record.Standbys{Sync: p.syncSet(f.Sync, first.ID)},
 	}
 	for i := range p.Nodes {

@@ -235,11 +235,10 @@ func (p *Picture) astray(n *Node) string {
 
 // lower names the first setting with which the node could not follow, or replace, the primary.
 func (p *Picture) lower(n *Node) string {
-	primary := p.primary()
-	if primary == nil {
-		return ""
+	a, b := n.Fact.Settings, p.Record.Epoch.Settings
+	if primary := p.primary(); primary != nil && primary.Fact.Settings != (Settings{}) {
+		b = primary.Fact.Settings
 	}
-	a, b := n.Fact.Settings, primary.Fact.Settings
 	if a == (Settings{}) {
 		return "" // it was never asked
 	}

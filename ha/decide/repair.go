@@ -62,11 +62,11 @@ func (p *Picture) stopHung(w *work, n *Node) Plan {
 	}
 	a := w.action(Stop, n.ID)
 	a.Mode = "immediate"
-	switch state := w.do(a, 3); {
+	switch state := w.hold(a, 3); {
 	case state == failed:
 		text, _ := w.tried(a)
 		return p.end(w.op, record.Failed, fmt.Sprintf("node %d answers nobody and cannot be stopped: %s", n.ID, text))
-	case p.taskAge(n.ID) > 3*a.Timeout:
+	case p.taskAge(n.ID) > a.Timeout+catchUp:
 		return p.end(w.op, record.Failed, fmt.Sprintf("node %d answers nobody and was not seen to stop", n.ID))
 	}
 	w.wake(retryAfter)
@@ -122,11 +122,11 @@ func (p *Picture) stopSecond(w *work, n *Node) Plan {
 	}
 	fast, hard := w.action(Stop, n.ID), w.action(Stop, n.ID)
 	fast.Mode, hard.Mode = "fast", "immediate"
-	if w.do(fast, 1) == failed && w.do(hard, 2) == failed {
+	if w.hold(fast, 1) == failed && w.hold(hard, 2) == failed {
 		text, _ := w.tried(hard)
 		return p.end(w.op, record.Failed, fmt.Sprintf("node %d runs as a second primary and cannot be stopped: %s", n.ID, text))
 	}
-	if p.taskAge(n.ID) > 2*fast.Timeout+hard.Timeout {
+	if p.taskAge(n.ID) > fast.Timeout+catchUp {
 		return p.end(w.op, record.Failed, fmt.Sprintf("node %d runs as a second primary and was not seen to stop", n.ID))
 	}
 	w.wake(retryAfter)
@@ -137,11 +137,8 @@ func (p *Picture) stopSecond(w *work, n *Node) Plan {
 func (p *Picture) reattach(w *work, n *Node, f finding) Plan {
 	start, follow := w.action(Start, n.ID), w.follow(n.ID)
 	if n.Fact.Stopped {
-		switch state := w.do(start, 2); {
-		case state == failed, p.taskAge(n.ID) > 3*catchUp:
+		if w.hold(start, 2) == failed || p.taskAge(n.ID) > 2*catchUp {
 			return p.unattached(w, n, f, start)
-		case state == succeeded && p.sinceDone(start) > retryAfter:
-			w.actions = append(w.actions, start) // it was stopped again since
 		}
 		w.wake(retryAfter)
 		return w.plan("node %d is being started as a standby", n.ID)

@@ -80,6 +80,8 @@ func (p *Picture) standing(f finding) Plan {
 		next.Switch, _ = fact.History.LeftAt(e.History.Timeline)
 		return p.commit(record.Entry{Adopt: &record.Adopt{Current: e.Number, Epoch: next, Why: "it went on on another timeline"}},
 			"node %d went on as primary on timeline %d", n.ID, fact.History.Timeline)
+	case p.Policy.WriteVIP != "" && fact.NoVIP && p.Record.Tasks[n.ID] == nil && p.restartsInVain(n.ID) < 3:
+		return p.revive(n, fmt.Sprintf("the write VIP is not on the host of node %d", n.ID))
 	}
 	return plan
 }

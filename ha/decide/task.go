@@ -74,6 +74,9 @@ func (p *Picture) restart(op *record.Operation, n *Node) Plan {
 		text, _ := w.tried(a)
 		return p.end(op, record.Failed, fmt.Sprintf("node %d did not start: %s", n.ID, text))
 	case state == succeeded && n.Fact.Role == role && !n.Fact.Stopped && p.works(n):
+		if verb == Revive && p.Policy.WriteVIP != "" {
+			return p.restoreVIP(w, n)
+		}
 		return p.end(op, record.Completed, fmt.Sprintf("node %d runs again as a %s", n.ID, role))
 	case state == succeeded && p.sinceDone(a) > patience:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d was started, but members do not reach it", n.ID))
@@ -82,6 +85,19 @@ func (p *Picture) restart(op *record.Operation, n *Node) Plan {
 	}
 	w.wake(patience)
 	return w.plan("node %d is being started", n.ID)
+}
+
+// restoreVIP ends the restart of a primary: a host that was down has lost its addresses.
+func (p *Picture) restoreVIP(w *work, n *Node) Plan {
+	a := w.action(TakeVIP, n.ID)
+	switch w.do(a, 3) {
+	case succeeded:
+		return p.end(w.op, record.Completed, fmt.Sprintf("node %d runs as the primary and has the write VIP", n.ID))
+	case failed:
+		text, _ := w.tried(a)
+		return p.end(w.op, record.Failed, fmt.Sprintf("node %d runs, but the write VIP could not be put there: %s", n.ID, text))
+	}
+	return w.plan("node %d runs as the primary; the write VIP is being put there", n.ID)
 }
 
 // works says whether a quorum reaches the node.
@@ -108,12 +124,26 @@ func (p *Picture) streams(n *Node) bool {
 		f.SystemID == p.Record.Epoch.SystemID && p.astray(n) == "" && !p.followsAstray(n)
 }
 
+// formerPrimary is the primary of the epoch before, 0 when it is not known. Who still follows it was
+// not meant to: it was not a cascade when that was set up.
+func (p *Picture) formerPrimary() topology.NodeID {
+	for i := range p.Record.Past {
+		if o := &p.Record.Past[i]; o.ID == p.Record.Epoch.Operation {
+			return o.Former
+		}
+	}
+	if o := p.Record.Operation; o != nil && o.ID == p.Record.Epoch.Operation {
+		return o.Former
+	}
+	return 0
+}
+
 // followsAstray says whether a standby streams from somebody who neither is the primary nor follows
-// it. Whom it follows is not always known.
+// it, or from the former primary. Whom it follows is not always known.
 func (p *Picture) followsAstray(n *Node) bool {
 	up := p.node(n.Fact.Upstream)
 	if up == nil || up.ID == p.Record.Epoch.Primary {
 		return false
 	}
-	return p.Record.Mark(up.ID).Quarantine != "" || p.fresh(&up.Fact) && up.Fact.Role == topology.RolePrimary
+	return up.ID == p.formerPrimary() || p.Record.Mark(up.ID).Quarantine != "" || p.fresh(&up.Fact) && up.Fact.Role == topology.RolePrimary
 }

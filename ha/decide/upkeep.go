@@ -68,12 +68,12 @@ func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 	ours := p.leftBehind(n)
 	why := fmt.Sprintf("it runs as a primary on timeline %d beside node %d", n.Fact.History.Timeline, p.Record.Epoch.Primary)
 	alarm := fmt.Sprintf("node %d: %s", n.ID, why)
-	if f.is != healthy {
+	twin := p.twin(n) && !mark.Twin
+	switch {
+	case f.is != healthy && !twin:
 		return Plan{Alarm: alarm} // it may be the answer to the primary's death
-	}
-	if mark.Quarantine == "" {
-		mark.Quarantine = why
-		mark.Twin = p.twin(n)
+	case mark.Quarantine == "" || twin:
+		mark.Quarantine, mark.Twin = why, mark.Twin || twin
 		if !ours {
 			mark.Quarantine += "; it was promoted by hand"
 			mark.Tries = max(mark.Tries, p.Policy.MaxRepairs)
@@ -186,15 +186,23 @@ func (p *Picture) publish(f finding) Plan {
 	}
 	known := p.known()
 	forget := len(e.Former) > 0 && e.Former[0].Version < known
-	full := len(e.Former) >= record.MaxFormer && !forget
-	if e.Standbys.Equal(want) && !forget || full {
+	if len(e.Former) >= record.MaxFormer && !forget {
+		want = e.Standbys // the log takes no more; what is published stays safe
+	}
+	settings := primary.Fact.Settings
+	news := settings != Settings{} && settings != e.Settings
+	if e.Standbys.Equal(want) && !forget && !news {
 		return Plan{}
 	}
 	why := fmt.Sprintf("from now on %s may be promoted", names(want.Eligible))
-	if e.Standbys.Equal(want) {
+	switch {
+	case !e.Standbys.Equal(want):
+	case forget:
 		why = fmt.Sprintf("every member knows that %s may be promoted", names(want.Eligible))
+	default:
+		why = fmt.Sprintf("settings of node %d that a standby needs as high", primary.ID)
 	}
-	return p.commit(record.Entry{Standbys: &record.Publish{Epoch: e.Number, Version: e.Version, Known: known, Standbys: want}}, "%s", why)
+	return p.commit(record.Entry{Standbys: &record.Publish{Epoch: e.Number, Version: e.Version, Known: known, Settings: settings, Standbys: want}}, "%s", why)
 }
 
 // lingers says whether a listed standby keeps its place although it does not stream now.

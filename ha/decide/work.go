@@ -70,6 +70,21 @@ func (w *work) do(a Action, tries int) progress {
 	return pending
 }
 
+// hold is do for an effect that the facts do not show: when a succeeded some time ago, something
+// has undone it, and it is done again. The caller bounds that by the age of the task.
+func (w *work) hold(a Action, tries int) progress {
+	state := w.do(a, tries)
+	if state != succeeded {
+		return state
+	}
+	if ago := w.p.sinceDone(a); ago < retryAfter {
+		w.wake(retryAfter - ago)
+	} else {
+		w.actions = append(w.actions, a)
+	}
+	return pending
+}
+
 // look has the node asked again, now and then, until its fact says what is waited for.
 func (w *work) look(id topology.NodeID) {
 	a := w.action(Look, id)

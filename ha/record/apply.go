@@ -241,6 +241,9 @@ func (c *Cluster) publish(s *Publish) error {
 		return malformed("version %d of the standbys cannot be known while %d is the newest", s.Known, s.Version)
 	}
 	e := c.Epoch
+	if s.Settings != (Settings{}) {
+		e.Settings = s.Settings
+	}
 	e.Former = slices.DeleteFunc(slices.Clone(e.Former), func(f Former) bool { return f.Version < s.Known })
 	if !e.Standbys.Equal(s.Standbys) {
 		if len(e.Former) >= MaxFormer {

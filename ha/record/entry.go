@@ -68,10 +68,12 @@ type Marking struct {
 
 // Publish replaces the epoch's published standbys, and says which version of them every member is
 // known to have read. It counts while Epoch and Version are current and no operation is under way.
-// Standbys equal to the current ones only make former ones below Known forgotten.
+// Standbys equal to the current ones only make former ones below Known forgotten. Settings replace
+// the epoch's unless they are not known.
 type Publish struct {
-	Epoch   topology.Epoch `json:"epoch"`
-	Version uint64         `json:"version"`
-	Known   uint64         `json:"known,omitempty"`
+	Epoch    topology.Epoch `json:"epoch"`
+	Version  uint64         `json:"version"`
+	Known    uint64         `json:"known,omitempty"`
+	Settings Settings       `json:"settings"`
 	Standbys
 }

@@ -48,11 +48,23 @@ type Epoch struct {
 	// Switch is where the epoch's timeline left the one before; 0 for the first.
 	Switch topology.LSN `json:"switch"`
 	Standbys
+	// Settings are the primary's, as last seen: a candidate is compared with them when the primary
+	// cannot be asked any more.
+	Settings Settings `json:"settings"`
 	// Version numbers the published Standbys of this epoch, from 1.
 	Version uint64 `json:"version"`
 	// Former are the sets that were published earlier in this epoch and that some member may still
 	// go by, oldest first.
 	Former []Former `json:"former,omitempty"`
+}
+
+// Settings are those that a standby must have at least as high as its primary. 0: not known.
+type Settings struct {
+	MaxConnections int `json:"max_connections,omitempty"`
+	MaxWorkers     int `json:"max_worker_processes,omitempty"`
+	MaxSenders     int `json:"max_wal_senders,omitempty"`
+	MaxPrepared    int `json:"max_prepared_transactions,omitempty"`
+	MaxLocks       int `json:"max_locks_per_transaction,omitempty"`
 }
 
 // Standbys are those that a promotion and a member without quorum reckon with; see Proves.
