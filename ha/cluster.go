@@ -59,6 +59,8 @@ type cluster struct {
 	slots   slots
 	lastID  topology.NodeID // the highest id that was ever given
 	verdict verdict
+	ruling  *Ruling // nil: the cluster is not ruled
+	notice  func()  // after every probe; nil when nobody asked
 }
 
 func newCluster(name string, board *topology.Board, log *zap.Logger) *cluster {
@@ -160,6 +162,9 @@ func (c *cluster) observed(n *node, p pulse) {
 	if e := c.entry(n.id); e != nil && e.node == n {
 		e.pulse = p
 		c.rejudge()
+		if c.notice != nil {
+			c.notice()
+		}
 	}
 }
 
@@ -175,7 +180,7 @@ func (c *cluster) entry(id topology.NodeID) *entry {
 // rejudge judges anew and publishes if the data plane must know. Call with mu held.
 func (c *cluster) rejudge() {
 	p := picture{
-		known: c.verdict.known, grace: c.grace, now: time.Now(),
+		known: c.verdict.known, grace: c.grace, now: time.Now(), ruling: c.ruling,
 		limits: limits{bytes: c.conf.MaxLagBytes, time: c.conf.MaxLag},
 		facts:  make([]fact, len(c.entries)),
 	}
@@ -221,14 +226,18 @@ func (c *cluster) assignment() assignment {
 func (c *cluster) publish() {
 	v := &c.verdict
 	old := c.board.View()
-	if old.Version > 0 && old.Epoch == v.known.epoch && old.Primary == v.primary && old.WhyNoPrimary == v.why &&
-		old.SystemID == v.known.system && slices.Equal(old.Nodes, v.nodes) {
-		return
-	}
-	c.board.Publish(&topology.View{
+	next := &topology.View{
 		Cluster: c.name, Epoch: v.known.epoch, Primary: v.primary, WhyNoPrimary: v.why,
 		SystemID: v.known.system, Nodes: v.nodes, Rounds: old.Rounds,
-	})
+	}
+	if c.ruling != nil {
+		next.Lease, next.Frozen = c.ruling.Lease, c.ruling.Frozen
+	}
+	if old.Version > 0 && old.Epoch == next.Epoch && old.Primary == next.Primary && old.WhyNoPrimary == next.WhyNoPrimary &&
+		old.SystemID == next.SystemID && old.Lease == next.Lease && old.Frozen == next.Frozen && slices.Equal(old.Nodes, next.Nodes) {
+		return
+	}
+	c.board.Publish(next)
 }
 
 // tell writes what changed into the log. Call with mu held, before the new verdict is in place.

@@ -41,7 +41,9 @@ type pulse struct {
 	// failures counts failed probes in a row, refusals those of them that need no second opinion.
 	failures, refusals int
 	why                string
+	cause              pgnode.Cause // of the last failure
 	seen, tried        time.Time
+	since              time.Time // when condition became what it is
 	observed           pgnode.Observation
 }
 
@@ -49,6 +51,15 @@ type pulse struct {
 // (starting, denied, full) is believed at once; a refused or cut connection twice in a row, the
 // second time without a pause; silence after deadAfter probes.
 func (p pulse) beat(b probe, deadAfter int) pulse {
+	was := p.condition
+	p = p.weigh(b, deadAfter)
+	if p.condition != was || p.since.IsZero() {
+		p.since = b.at
+	}
+	return p
+}
+
+func (p pulse) weigh(b probe, deadAfter int) pulse {
 	p.tried = b.at
 	failure := b.asked
 	if failure == nil {
@@ -61,6 +72,7 @@ func (p pulse) beat(b probe, deadAfter int) pulse {
 	}
 	p.why = failure.Error()
 	cause := pgnode.CauseOf(failure)
+	p.cause = cause
 	p.failures++
 	if cause.AtOnce() {
 		p.refusals++

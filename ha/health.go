@@ -39,6 +39,9 @@ func (v *verdict) health(f *fact, l limits) (topology.Health, string) {
 		return topology.Foreign, why
 	}
 	primary := f.node.ID == v.primary
+	if why := v.faults[f.node.ID]; why != "" && !primary {
+		return topology.Down, why
+	}
 	if f.pulse.condition == conditionDeaf && !primary {
 		return topology.Down, f.pulse.why
 	}

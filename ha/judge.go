@@ -52,6 +52,7 @@ type picture struct {
 	known  standing
 	limits limits
 	grace  time.Duration // Config.RivalGrace
+	ruling *Ruling       // nil: nobody has agreed on anything, judge by what is seen
 	now    time.Time
 }
 
@@ -71,6 +72,8 @@ type verdict struct {
 	// because the nodes are of several systems and nobody has said which is the right one.
 	base  topology.History
 	mixed bool
+	// faults are the ruling's.
+	faults map[topology.NodeID]string
 }
 
 // judge decides who is primary and what every node is good for. It is a pure function.
@@ -81,8 +84,12 @@ type verdict struct {
 func judge(p picture) verdict {
 	v := verdict{known: p.known}
 	v.known.rivals = keepRivals(p.known.rivals, p.facts)
-	v.forgetStrangers(p)
-	v.choose(p)
+	if p.ruling != nil {
+		v.obey(p)
+	} else {
+		v.forgetStrangers(p)
+		v.choose(p)
+	}
 	v.findBase(p.facts)
 	v.nodes = make([]topology.NodeView, len(p.facts))
 	for i := range p.facts {

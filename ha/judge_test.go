@@ -11,12 +11,13 @@ import (
 
 // world is three servers a, b, c (nodes 1, 2, 3) of system 7 that a story moves about.
 type world struct {
-	t     *testing.T
-	now   time.Time
-	facts []fact
-	known standing
-	last  verdict
-	bytes int64 // the lag limit
+	t      *testing.T
+	now    time.Time
+	facts  []fact
+	known  standing
+	last   verdict
+	bytes  int64 // the lag limit
+	ruling *Ruling
 }
 
 func newWorld(t *testing.T) *world {
@@ -64,7 +65,7 @@ func (w *world) is(id int, c condition, why string) {
 // judge lets a second pass and judges.
 func (w *world) judge() verdict {
 	w.now = w.now.Add(time.Second)
-	v := judge(picture{facts: w.facts, known: w.known, limits: limits{bytes: w.bytes, time: 10 * time.Second}, grace: 30 * time.Second, now: w.now})
+	v := judge(picture{facts: w.facts, known: w.known, limits: limits{bytes: w.bytes, time: 10 * time.Second}, grace: 30 * time.Second, now: w.now, ruling: w.ruling})
 	w.known, w.last = v.known, v
 	for i := range w.facts {
 		h := v.nodes[i].Health
