@@ -1,7 +1,7 @@
 # The two that matter: `make demo` shows it, `make test` decides.
 
 BIN      = bin/cstproxy
-FUZZTIME = 60s
+FUZZTIME ?= 60s
 PREFIX   = /usr/local
 DEMO     =
 BENCH    =

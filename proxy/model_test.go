@@ -130,6 +130,10 @@ func (m *modelServer) message(typ byte, body []byte) {
 		m.unnamed = nil
 		m.query(string(text))
 		return
+	case 'F':
+		m.fail(&modelError{"42883", "function with OID 0 does not exist"})
+		m.ready()
+		return
 	case 'P':
 		err = m.parse(body)
 	case 'B':
