@@ -234,6 +234,7 @@ func (n *node) promote(epoch topology.Epoch, done func()) {
 // fact is what the server says of itself, to who asked at the time asked on its own clock.
 func (n *node) fact(asked time.Duration) decide.Fact {
 	f := n.fromOutside(asked)
+	f.NoVIP = n.w.plan.policy.WriteVIP != "" && !n.host.vip
 	if !n.taking() {
 		return f
 	}

@@ -150,6 +150,9 @@ func (w *world) unsettled(since time.Duration) string {
 	if w.twoVIPs >= 0 {
 		return "I9: two hosts hold the write VIP"
 	}
+	if n := w.node(c.Epoch.Primary); n != nil && w.plan.policy.WriteVIP != "" && !n.host.vip {
+		return fmt.Sprintf("I9: %s, the primary's host, does not hold the write VIP", n.name())
+	}
 	for _, m := range w.members {
 		if !m.witness && w.served[m] <= since {
 			return fmt.Sprintf("I7: no write through %s is acknowledged (alarm: %q)", m.name, w.alarm)

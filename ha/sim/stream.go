@@ -53,7 +53,11 @@ func (n *node) connect(up *node) {
 	if up == nil || up == n {
 		return
 	}
+	life := n.postmaster.life
 	n.w.net.send(n.host, up.host, up.postmaster, func() {
+		if n.postmaster.life != life || n.primary || n.upstream != up.id {
+			return // who asked has hung up meanwhile
+		}
 		if !up.taking() || n.system != up.system || !n.history.IsPrefixOf(up.history, n.end()) || len(n.wal) > len(up.wal) {
 			return
 		}
