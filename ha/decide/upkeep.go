@@ -180,7 +180,7 @@ func (p *Picture) publish(f finding) Plan {
 	}
 	want := record.Standbys{Sync: p.syncSet(primary.Fact.Sync, primary.ID)}
 	for i := range p.Nodes {
-		if n := &p.Nodes[i]; n.ID != primary.ID && (p.promising(n, &primary.Fact) || p.lingers(n)) {
+		if n := &p.Nodes[i]; n.ID != primary.ID && (p.fresh(&n.Fact) && p.promising(n, &primary.Fact) || p.lingers(n)) {
 			want.Eligible = append(want.Eligible, n.ID)
 		}
 	}
@@ -212,8 +212,13 @@ func (p *Picture) lingers(n *Node) bool {
 		listed = listed || id == n.ID
 	}
 	f := &n.Fact
+	quiet := f.At // silent since then
+	if p.fresh(f) {
+		quiet = f.Since
+		listed = listed && !f.Streaming
+	}
 	return listed && n.Managed && !n.NoFailover && p.Record.Mark(n.ID).Quarantine == "" && f.Role != topology.RolePrimary &&
-		p.Now-max(f.Since, f.At) < unlisted && !f.Streaming
+		p.Now-quiet < unlisted
 }
 
 // known is the newest version of the lists that every member is certain to have read.
