@@ -1,0 +1,114 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/ha/decide"
+)
+
+func TestMembersAgreeOnThePrimaryAtFirstSightAndKeepTheirLeases(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.rules(1, w.members...)
+	for _, n := range w.members {
+		if r := n.ruled(); r.Epoch.Primary != 1 || r.Epoch.SystemID != 7 {
+			t.Errorf("%s takes node %d of system %d for the primary", n.name, r.Epoch.Primary, r.Epoch.SystemID)
+		}
+	}
+	lapsed := Now() + 2*terms.Length // whatever was granted up to now has
+	w.await(func() error {
+		if Now() < lapsed {
+			return errors.New("the first leases may last yet")
+		}
+		return nil
+	})
+	w.rules(1, w.members...)
+}
+
+func TestAllMembersStopWritingBeforeAnotherPrimaryIsPromoted(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.rules(1, w.members...)
+	old := make([]ha.Ruling, len(w.members))
+	for i, n := range w.members {
+		old[i] = n.ruled()
+	}
+	w.becomes(1, decide.Refused)
+	w.rules(2, w.members...)
+	w.sound()
+	for i, n := range w.members {
+		r := n.ruled()
+		if r.Epoch.Primary == 1 || r.Epoch.History.Timeline != 2 {
+			t.Errorf("%s: epoch %d has primary %d on timeline %d", n.name, r.Epoch.Number, r.Epoch.Primary, r.Epoch.History.Timeline)
+		}
+		if !old[i].Lease.Ended() {
+			t.Errorf("%s: the lease of epoch 1 has not ended", n.name)
+		}
+		if len(n.frozen) == 0 {
+			t.Errorf("%s never held its writes", n.name)
+		}
+	}
+}
+
+func TestALeaderThatIsCutOffLosesItsLeaseAndAnotherOneFailsOver(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.rules(1, w.members...)
+	first := w.leader(w.members...)
+	lease := first.ruled().Lease
+	w.cuts.set(first.at, true)
+	rest := w.others(first)
+	w.leader(rest...)
+	w.rules(1, rest...)
+	w.becomes(1, decide.Silent)
+	w.rules(2, rest...)
+	w.sound()
+	if first.ruled().Epoch.Number != 1 || lease.Held(int64(Now())) {
+		t.Errorf("%s, cut off, is at epoch %d and holds a lease: %v", first.name, first.ruled().Epoch.Number, lease.Held(int64(Now())))
+	}
+	w.cuts.set(first.at, false)
+	w.rules(2, w.members...)
+	if !lease.Ended() {
+		t.Errorf("%s is back, and its lease of epoch 1 has not ended", first.name)
+	}
+}
+
+func TestAMemberThatIsCutOffStopsWritingAndTheOthersGoOn(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.rules(1, w.members...)
+	leader := w.leader(w.members...)
+	lost := w.others(leader)[0]
+	w.cuts.set(lost.at, true)
+	w.await(func() error {
+		if lost.ruled().Lease.Held(int64(Now())) {
+			return fmt.Errorf("%s holds its lease", lost.name)
+		}
+		return nil
+	})
+	w.rules(1, w.others(lost)...)
+	if lost.ruled().Lease.Ended() {
+		t.Error("its lease has ended for good, although the epoch goes on")
+	}
+	w.cuts.set(lost.at, false)
+	w.rules(1, w.members...)
+}
+
+func TestAMemberAloneNeedsNoLeaseAndHoldsItsWritesBeforeItPromotes(t *testing.T) {
+	w := newWorld(t, "a")
+	n := w.members[0]
+	epoch := func(number uint64) {
+		t.Helper()
+		w.await(func() error {
+			if r := n.ruled(); uint64(r.Epoch.Number) < number || r.Frozen != "" {
+				return fmt.Errorf("epoch %d, frozen %q", r.Epoch.Number, r.Frozen)
+			}
+			return nil
+		})
+	}
+	epoch(1)
+	w.becomes(1, decide.Refused)
+	epoch(2)
+	if n.ruled().Lease != nil || len(n.frozen) == 0 {
+		t.Errorf("lease %v, held %q", n.ruled().Lease, n.frozen)
+	}
+}

@@ -1,0 +1,218 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/ha/decide"
+	"github.com/cstproxy/cstproxy/ha/lease"
+	"github.com/cstproxy/cstproxy/ha/record"
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// maxReports bounds the reports that wait for an answer; one waits no longer than a lease lasts.
+const maxReports = 8
+
+// takePart follows the log and reports to the leader until ctx ends.
+func (f *Fleet) takePart(ctx context.Context) {
+	var reports errgroup.Group
+	reports.SetLimit(maxReports)
+	defer reports.Wait()
+	tick := time.NewTicker(f.cfg.Terms.Length / 3)
+	defer tick.Stop()
+	for {
+		changed := f.parts.Log.Changed()
+		f.follow()
+		seen := f.look()
+		reports.TryGo(func() error { f.report(ctx, seen); return nil })
+		for news := false; !news; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+				news = true
+			case <-tick.C:
+				news = true
+			case <-f.observed:
+				news = f.somethingNew()
+			}
+		}
+	}
+}
+
+// follow puts the newest record into force, and returns it when it is: what this member acknowledges,
+// or does as a leader, comes after.
+func (f *Fleet) follow() (*record.State, uint64) {
+	f.following.Lock()
+	defer f.following.Unlock()
+	state, index := f.parts.Log.State()
+	if f.ruled && index == f.applied {
+		return state, index
+	}
+	for _, c := range f.clusters {
+		c.Servers.Rule(f.obey(c, clusterOf(state, c.Name)))
+	}
+	f.applied, f.ruled = index, true
+	return state, index
+}
+
+func clusterOf(state *record.State, name string) *record.Cluster {
+	if c := state.Clusters[name]; c != nil {
+		return c
+	}
+	return &record.Cluster{}
+}
+
+// obey brings the lease to what the log says; from its return on, writes of a former epoch, or of one
+// that is frozen, are neither routed nor answered.
+func (f *Fleet) obey(c *cluster, said *record.Cluster) ha.Ruling {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before, frozen := c.holder.Epoch(), c.holder.Frozen()
+	c.holder.Follow(said)
+	if c.holder.Epoch() != before {
+		c.lease.End()
+		c.lease = new(topology.Lease)
+		f.log.Info("epoch begins", zap.String("cluster", c.Name), zap.Uint64("epoch", uint64(said.Epoch.Number)), zap.Int("node", int(said.Epoch.Primary)))
+	}
+	r := ha.Ruling{Epoch: said.Epoch, Faults: faults(said)}
+	if !f.alone() {
+		r.Lease = c.lease
+	}
+	if now := c.holder.Frozen(); now != 0 {
+		c.lease.Suspend()
+		r.Frozen = fmt.Sprintf("operation %d is under way", now)
+		if op := said.Find(now); op != nil {
+			r.Frozen = fmt.Sprintf("%s to epoch %d is under way: %s", op.Kind, op.To, op.Why)
+		}
+		if now != frozen {
+			f.log.Info("writes are held", zap.String("cluster", c.Name), zap.Uint64("epoch", uint64(said.Epoch.Number)), zap.String("why", r.Frozen))
+		}
+	}
+	return r
+}
+
+func faults(c *record.Cluster) map[topology.NodeID]string {
+	list := map[topology.NodeID]string{}
+	for id, m := range c.Nodes {
+		switch {
+		case m.Quarantine != "":
+			list[id] = m.Quarantine
+		case m.Fault != "":
+			list[id] = m.Fault
+		}
+	}
+	return list
+}
+
+// look is what changes the leader's mind at once.
+type look struct {
+	class     decide.Class
+	host      string
+	role      topology.Role
+	streaming bool
+	recruited topology.Epoch
+	timeline  topology.Timeline
+}
+
+func looks(seen []Seen) map[topology.NodeID]look {
+	all := map[topology.NodeID]look{}
+	for _, s := range seen {
+		l := look{class: s.Sight.Class, host: s.Sight.Host}
+		if s.Fact != nil {
+			l.role, l.streaming, l.recruited, l.timeline = s.Fact.Role, s.Fact.Streaming, s.Fact.Recruited, s.Fact.History.Timeline
+		}
+		all[s.Node] = l
+	}
+	return all
+}
+
+// look collects what is reported, and remembers that it was. Only takePart calls it.
+func (f *Fleet) look() map[string][]Seen {
+	all := map[string][]Seen{}
+	for _, c := range f.clusters {
+		seen := c.Servers.Look()
+		all[c.Name], c.told = seen, looks(seen)
+	}
+	return all
+}
+
+// somethingNew says whether a report would say something else than the last one. Only takePart calls it.
+func (f *Fleet) somethingNew() bool {
+	for _, c := range f.clusters {
+		if !maps.Equal(c.told, looks(c.Servers.Look())) {
+			return true
+		}
+	}
+	return false
+}
+
+// report tells the leader, if there is one, and takes the leases that it grants.
+func (f *Fleet) report(ctx context.Context, seen map[string][]Seen) {
+	leader := f.parts.Log.Leader()
+	if leader.Name == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.Terms.Length)
+	defer cancel()
+	r := f.compose(seen)
+	var answer reply
+	var err error
+	if leader.Name == f.cfg.Name || f.alone() {
+		answer, err = f.receive(ctx, f.cfg.Name, r)
+	} else {
+		var body []byte
+		if body, err = r.encode(); err == nil {
+			body, err = f.parts.Link.Call(ctx, leader, reportMethod, body)
+		}
+		if err == nil {
+			answer, err = decodeReply(body)
+		}
+	}
+	if err != nil {
+		f.log.Debug("report not answered", zap.String("member", leader.Name), zap.Error(err))
+		return
+	}
+	f.take(answer)
+}
+
+// compose makes a report that is sent now or later.
+func (f *Fleet) compose(seen map[string][]Seen) *report {
+	open := map[string]int{}
+	for _, c := range f.clusters {
+		if c.Servers.Open != nil {
+			open[c.Name] = c.Servers.Open()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.number++
+	r := &report{Version: reportVersion, Number: f.number, Witness: f.cfg.Witness, Clusters: map[string]*share{}}
+	for _, c := range f.clusters {
+		request := c.holder.Ask(Now())
+		r.Birth = request.Birth
+		s := &share{Frozen: c.holder.Frozen(), Epoch: request.Epoch, Known: request.Known, Open: open[c.Name], Nodes: seen[c.Name]}
+		if !f.cfg.Witness && !f.alone() && request.Epoch != 0 {
+			s.Request = &request
+		}
+		r.Clusters[c.Name] = s
+	}
+	return r
+}
+
+// take renews the leases.
+func (f *Fleet) take(answer reply) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.clusters {
+		if granted, ok := answer.Leases[c.Name]; ok && c.holder.Granted(lease.Reply(granted)) {
+			c.lease.Renew(int64(c.holder.Until()))
+		}
+	}
+}
