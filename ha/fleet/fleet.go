@@ -23,6 +23,7 @@ import (
 	"github.com/cstproxy/cstproxy/ha/lease"
 	"github.com/cstproxy/cstproxy/ha/operation"
 	"github.com/cstproxy/cstproxy/ha/peer"
+	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
 
@@ -59,6 +60,10 @@ type Servers struct {
 	Rule func(ha.Ruling)
 	// Open counts this member's open write transactions; nil where there is no data path.
 	Open func() int
+	// Prove completes a proof that begins now: it has the epoch's primary commit a heartbeat, and asks
+	// who has flushed it, until ctx ends or the proof holds. nil: this member cannot, and without a
+	// leader it stops to write when its lease lapses.
+	Prove func(ctx context.Context, e record.Epoch, p lease.Proof) lease.Proof
 	// Do carries out an action and waits for its end, or ctx's; see operation.Executor. fleet is the
 	// name by which the hosts keep their ratchets.
 	Do func(ctx context.Context, fleet string, a decide.Action) (decide.Result, operation.Report)
@@ -94,6 +99,7 @@ type cluster struct {
 	Cluster
 	holder *lease.Holder
 	lease  *topology.Lease // of holder's epoch
+	epoch  record.Epoch    // that holder goes by
 	told   map[topology.NodeID]look
 }
 

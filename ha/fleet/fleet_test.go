@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/ha/consensus"
 	"github.com/cstproxy/cstproxy/ha/decide"
+	"github.com/cstproxy/cstproxy/ha/record"
 )
 
 func TestMembersAgreeOnThePrimaryAtFirstSightAndKeepTheirLeases(t *testing.T) {
@@ -17,13 +19,7 @@ func TestMembersAgreeOnThePrimaryAtFirstSightAndKeepTheirLeases(t *testing.T) {
 			t.Errorf("%s takes node %d of system %d for the primary", n.name, r.Epoch.Primary, r.Epoch.SystemID)
 		}
 	}
-	lapsed := Now() + 2*terms.Length // whatever was granted up to now has
-	w.await(func() error {
-		if Now() < lapsed {
-			return errors.New("the first leases may last yet")
-		}
-		return nil
-	})
+	w.outlast()
 	w.rules(1, w.members...)
 }
 
@@ -111,4 +107,41 @@ func TestAMemberAloneNeedsNoLeaseAndHoldsItsWritesBeforeItPromotes(t *testing.T)
 	if n.ruled().Lease != nil || len(n.frozen) == 0 {
 		t.Errorf("lease %v, held %q", n.ruled().Lease, n.frozen)
 	}
+}
+
+func TestAWitnessVotesAndIsNotWaitedFor(t *testing.T) {
+	w := newWorld(t, "a", "b", "witness")
+	routing := w.members[:2]
+	w.rules(1, routing...)
+	w.becomes(1, decide.Refused)
+	w.rules(2, routing...)
+	w.sound()
+	if w.members[2].ruled().Lease.Held(int64(Now())) {
+		t.Error("the witness holds a lease")
+	}
+}
+
+func TestAnOrderIsCommittedByTheLeaderAlone(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.rules(1, w.members...)
+	leader := w.leader(w.members...)
+	froze := func(p decide.Picture) (record.Entry, error) { return decide.NewFroze(p, decide.Order{By: "dba"}), nil }
+	if err := w.others(leader)[0].fleet.Order(t.Context(), "c", froze); !errors.Is(err, consensus.ErrNotLeader) {
+		t.Errorf("who does not lead says %v", err)
+	}
+	if err := leader.fleet.Order(t.Context(), "d", froze); !errors.Is(err, ha.ErrUnknown) {
+		t.Errorf("of another cluster it says %v", err)
+	}
+	must(t, leader.fleet.Order(t.Context(), "c", froze))
+	if state, _ := leader.log.State(); state.Clusters["c"].Froze == nil {
+		t.Error("the order is not in the record")
+	}
+}
+
+// orders has the leader fail over although nothing is wrong.
+func (w *world) orders(leader *member, o decide.Order) {
+	w.t.Helper()
+	w.await(func() error {
+		return leader.fleet.Order(w.t.Context(), "c", func(p decide.Picture) (record.Entry, error) { return decide.NewFailover(p, o) })
+	})
 }

@@ -21,8 +21,10 @@ const maxReports = 8
 
 // takePart follows the log and reports to the leader until ctx ends.
 func (f *Fleet) takePart(ctx context.Context) {
-	var reports errgroup.Group
+	var reports, proofs errgroup.Group
 	reports.SetLimit(maxReports)
+	proofs.SetLimit(1)
+	defer proofs.Wait()
 	defer reports.Wait()
 	tick := time.NewTicker(f.cfg.Terms.Length / 3)
 	defer tick.Stop()
@@ -31,6 +33,7 @@ func (f *Fleet) takePart(ctx context.Context) {
 		f.follow()
 		seen := f.look()
 		reports.TryGo(func() error { f.report(ctx, seen); return nil })
+		proofs.TryGo(func() error { f.prove(ctx); return nil })
 		for news := false; !news; {
 			select {
 			case <-ctx.Done():
@@ -76,6 +79,7 @@ func (f *Fleet) obey(c *cluster, said *record.Cluster) ha.Ruling {
 	defer f.mu.Unlock()
 	before, frozen := c.holder.Epoch(), c.holder.Frozen()
 	c.holder.Follow(said)
+	c.epoch = said.Epoch
 	if c.holder.Epoch() != before {
 		c.lease.End()
 		c.lease = new(topology.Lease)

@@ -19,6 +19,7 @@ import (
 	"github.com/cstproxy/cstproxy/ha/lease"
 	"github.com/cstproxy/cstproxy/ha/operation"
 	"github.com/cstproxy/cstproxy/ha/peer"
+	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
 
@@ -39,6 +40,7 @@ type world struct {
 	mu       sync.Mutex
 	servers  map[topology.NodeID]*server
 	promoted []string // what was wrong when somebody was promoted
+	proofs   bool     // members can collect proofs
 }
 
 // server is what a server would say of itself.
@@ -135,11 +137,11 @@ func (n *member) stop() {
 
 func (n *member) config() Config {
 	c := Cluster{Name: "c", Policy: decide.Policy{OnCrash: "failover", RestartBudget: time.Second, Gray: 5 * time.Second, MaxLag: 1 << 20, MaxRepairs: 3},
-		Servers: Servers{Look: n.world.look, Rule: n.rule, Do: n.world.do}}
+		Servers: Servers{Look: n.world.look, Rule: n.rule, Prove: n.world.prove, Do: n.world.do}}
 	for id := topology.NodeID(1); id <= 3; id++ {
 		c.Nodes = append(c.Nodes, decide.Node{Node: topology.Node{ID: id, Host: "127.0.0.1", Port: 5430 + int(id)}, Managed: true})
 	}
-	return Config{Name: n.name, Terms: terms, Evidence: 50, Clusters: []Cluster{c}}
+	return Config{Name: n.name, Witness: n.name == "witness", Terms: terms, Evidence: 50, Clusters: []Cluster{c}}
 }
 
 func (n *member) rule(r ha.Ruling) {
@@ -180,6 +182,23 @@ func (w *world) becomes(id topology.NodeID, class decide.Class) {
 	for _, n := range w.members {
 		n.fleet.Observed("c")
 	}
+}
+
+// prove lets the primary commit a heartbeat, which whoever streams from it flushes.
+func (w *world) prove(_ context.Context, e record.Epoch, p lease.Proof) lease.Proof {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	primary := w.servers[e.Primary]
+	if !w.proofs || primary.class != decide.Answers || primary.fact.Role != topology.RolePrimary {
+		return p
+	}
+	p.Heartbeat = primary.fact.Write
+	for id, s := range w.servers {
+		if s.fact.Streaming && s.fact.Upstream == e.Primary {
+			p.Flushed[id] = p.Heartbeat
+		}
+	}
+	return p
 }
 
 // do carries out an action, and checks before a promotion that nobody can write to the old primary.
