@@ -127,7 +127,15 @@ func powerOffIsSilent(t *testing.T, l *Lab) {
 		if procs, err := os.ReadFile(h6.group() + "/cgroup.procs"); err != nil || len(procs) > 0 {
 			t.Errorf("processes are left: %q %v", procs, err)
 		}
+		if got, err := h6.Exec(t.Context(), "hostname"); err == nil {
+			t.Errorf("a host without power says %q", got)
+		}
+		if _, err := h6.Dial(t.Context(), "tcp4", h1.Addr+":22"); err == nil {
+			t.Error("a host without power connects")
+		}
+		began = time.Now()
 		h6.PowerOn()
+		t.Logf("power on: %s", time.Since(began).Round(time.Millisecond))
 		_ = conn.Close()
 		if got, err := h6.Exec(t.Context(), "sh", "-c", "hostname; ls /var/log/sshd.log"); err != nil || got != "h6\n/var/log/sshd.log" {
 			t.Errorf("powered on: %q, %v", got, err)

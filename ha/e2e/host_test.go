@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netns"
@@ -25,9 +26,9 @@ type Host struct {
 
 	lab    *Lab
 	number int
-	ns     netns.NsHandle // its network, open while the host has power
 	init   *exec.Cmd      // pid 1; nil: no power
 	hold   io.WriteCloser // pid 1 reads the other end
+	pid    atomic.Int64   // of pid 1, on the machine; 0: no power
 }
 
 // port is the host's on the switch.
@@ -59,22 +60,22 @@ func (h *Host) boot() error {
 		return err
 	}
 	defer console.Close()
-	h.init = exec.Command("bash", "-c", string(script), "init", h.Name, strconv.Itoa(h.number), h.lab.dir)
-	h.init.Dir, h.init.Stderr = "/", console
-	h.init.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
-	h.init.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
+	init := exec.Command("bash", "-c", string(script), "init", h.Name, strconv.Itoa(h.number), h.lab.dir)
+	init.Dir, init.Stderr = "/", console
+	init.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
+	init.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
 		syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET}
-	if h.hold, err = h.init.StdinPipe(); err != nil {
+	if h.hold, err = init.StdinPipe(); err != nil {
 		return err
 	}
-	said, err := h.init.StdoutPipe()
+	said, err := init.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	if err := h.init.Start(); err != nil {
-		h.init = nil
+	if err := init.Start(); err != nil {
 		return err
 	}
+	h.init = init
 	if err := h.cable(); err != nil {
 		return err
 	}
@@ -83,8 +84,9 @@ func (h *Host) boot() error {
 	}
 	if line, err := bufio.NewReader(said).ReadString('\n'); line != "ready\n" {
 		text, _ := os.ReadFile(console.Name())
-		return fmt.Errorf("%s did not boot: %w\n%s", h.Name, err, text)
+		return fmt.Errorf("%s did not boot: %q, %v\n%s", h.Name, line, err, text)
 	}
+	h.pid.Store(int64(init.Process.Pid))
 	return nil
 }
 
@@ -94,11 +96,12 @@ func (h *Host) cable() error {
 	if err := os.WriteFile(h.group()+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); err != nil {
 		return err
 	}
-	var err error
-	if h.ns, err = netns.GetFromPid(pid); err != nil {
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
 		return err
 	}
-	return h.lab.inSwitch(func() error { return plug(h) })
+	defer ns.Close()
+	return h.lab.inSwitch(func() error { return plug(h, ns) })
 }
 
 // cut takes the power away: the cable goes first, so nobody hears the host's sockets end. It may be
@@ -107,10 +110,8 @@ func (h *Host) cut() error {
 	if h.init == nil {
 		return nil
 	}
-	var err error
-	if h.ns.IsOpen() {
-		err = errors.Join(h.lab.inSwitch(func() error { return unplug(h) }), h.ns.Close())
-	}
+	h.pid.Store(0)
+	err := h.lab.inSwitch(func() error { return unplug(h) })
 	_ = h.init.Process.Kill() // it may have ended by itself
 	err = errors.Join(err, h.freezer(thawed))
 	_ = h.init.Wait() // by a signal; it returns when every process of the host is gone
@@ -186,8 +187,16 @@ func (h *Host) Thaw() {
 }
 
 // Do runs f on a thread that is in the host's network, and nothing else of it: sockets that f opens
-// itself are the host's, and stay so. It may be called from any goroutine.
-func (h *Host) Do(f func() error) error { return within(h.ns, f) }
+// itself are the host's, and stay so; after a power-off they reach nobody. It may be called from any
+// goroutine.
+func (h *Host) Do(f func() error) error {
+	ns, err := netns.GetFromPid(int(h.pid.Load()))
+	if err != nil {
+		return fmt.Errorf("%s has no power: %w", h.Name, err)
+	}
+	defer ns.Close()
+	return within(ns, f)
+}
 
 func within(ns netns.NsHandle, f func() error) error {
 	ended := make(chan error, 1)
@@ -218,9 +227,9 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 func (h *Host) Command(ctx context.Context, user string, argv ...string) *exec.Cmd {
 	home := map[string]string{"root": "/root", "postgres": "/var/lib/postgresql"}[user]
 	enter := []string{"-c", `echo $$ >"$0" && exec "$@"`, h.group() + "/cgroup.procs",
-		"nsenter", "-t", strconv.Itoa(h.init.Process.Pid), "-m", "-n", "-p", "-u", "-i", "--",
+		"nsenter", "-t", strconv.FormatInt(h.pid.Load(), 10), "-m", "-n", "-p", "-u", "-i", "--",
 		"setpriv", "--pdeathsig", "KILL", "--reuid", user, "--regid", user, "--init-groups",
-		"env", "-i", "HOME=" + home, "USER=" + user, "LANG=C.UTF-8", "PATH=" + bin + ":/usr/sbin:/usr/bin:/sbin:/bin"}
+		"env", "-i", "HOME=" + home, "USER=" + user, "LANG=C.UTF-8", "PATH=" + h.lab.bin + ":/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd := exec.CommandContext(ctx, "sh", append(enter, argv...)...)
 	cmd.WaitDelay = patience
 	return cmd

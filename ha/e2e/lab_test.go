@@ -16,15 +16,14 @@ import (
 
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
+
+	"github.com/cstproxy/cstproxy/ha/pglocal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait; it decides nothing but how long a failing test takes.
 const patience = 30 * time.Second
-
-// bin is where PostgreSQL's programs are, which are not on the PATH of an SSH command.
-const bin = "/usr/lib/postgresql/15/bin"
 
 // Options say what a lab consists of.
 type Options struct {
@@ -38,6 +37,7 @@ type Options struct {
 type Lab struct {
 	t      *testing.T
 	dir    string // everything that is on the disk
+	bin    string // PostgreSQL's programs, which are not on the PATH of an SSH command
 	groups string // how the paths of the hosts' control groups begin
 	hosts  []*Host
 	sw     netns.NsHandle
@@ -64,10 +64,13 @@ func needs(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("this test makes hosts of namespaces, which needs root")
 	}
-	for _, program := range []string{"nsenter", "setpriv", "ip", "nft", "arping", "/usr/sbin/sshd", "ssh", "bash", bin + "/postgres"} {
+	for _, program := range []string{"nsenter", "setpriv", "ip", "nft", "/usr/sbin/sshd", "ssh", "bash", "arping"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("this test makes hosts with %s, which is not here: make deps", program)
 		}
+	}
+	if _, err := pglocal.Program("postgres"); err != nil {
+		t.Skipf("this test needs PostgreSQL: %v", err)
 	}
 	if freezers() == "" {
 		t.Skip("this test freezes hosts, and this machine has no control group file system for that at /sys/fs/cgroup")
@@ -92,6 +95,11 @@ func (l *Lab) make(o Options) error {
 	if err != nil {
 		return err
 	}
+	postgres, err := pglocal.Program("postgres")
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	l.bin = filepath.Dir(postgres)
 	l.dir, l.groups = dir, filepath.Join(freezers(), filepath.Base(dir)+"-")
 	if err := l.startWatchdog(); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
@@ -107,7 +115,7 @@ func (l *Lab) make(o Options) error {
 		l.t.Skipf("this test makes network namespaces, which this machine does not let it: %v", err)
 	}
 	for i, name := range o.Hosts {
-		h := &Host{Name: name, Addr: fmt.Sprintf("10.77.0.%d", 11+i), number: i + 1, lab: l, ns: netns.None()}
+		h := &Host{Name: name, Addr: fmt.Sprintf("10.77.0.%d", 11+i), number: i + 1, lab: l}
 		if err := h.prepare(); err != nil {
 			return err
 		}

@@ -86,7 +86,7 @@ func (l *Lab) template(settings map[string]string) (string, error) {
 	if err := os.WriteFile(password, []byte(Password+"\n"), 0o644); err != nil {
 		return "", err
 	}
-	initdb := exec.Command(bin+"/initdb", "-D", dir, "-U", "postgres", "--pwfile="+password, "-A", "scram-sha-256",
+	initdb := exec.Command(l.bin+"/initdb", "-D", dir, "-U", "postgres", "--pwfile="+password, "-A", "scram-sha-256",
 		"-E", "UTF8", "--locale=C.UTF-8", "--data-checksums", "--no-sync")
 	initdb.Dir, initdb.Env = "/", []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC"}
 	initdb.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -153,14 +154,14 @@ func makeBridge() error {
 func (h *Host) mac() net.HardwareAddr { return net.HardwareAddr{2, 0, 10, 77, 0, byte(10 + h.number)} }
 
 // plug runs in the switch. A host keeps its hardware address over a power-off.
-func plug(h *Host) error {
+func plug(h *Host, ns netns.NsHandle) error {
 	bridge, err := netlink.LinkByName("br0")
 	if err != nil {
 		return err
 	}
 	veth := &netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: h.port(), MasterIndex: bridge.Attrs().Index},
-		PeerName:  "eth0", PeerNamespace: netlink.NsFd(h.ns),
+		PeerName:  "eth0", PeerNamespace: netlink.NsFd(ns),
 		PeerHardwareAddr: h.mac(),
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
@@ -172,6 +173,10 @@ func plug(h *Host) error {
 // unplug runs in the switch, and takes the host's end of the cable away as well.
 func unplug(h *Host) error {
 	port, err := netlink.LinkByName(h.port())
+	var none netlink.LinkNotFoundError
+	if errors.As(err, &none) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
