@@ -114,7 +114,8 @@ func forbidden(from, to string) string {
 		return "of ours it imports only what it keeps and what it speaks through"
 	case within(to, "cmd") && !within(from, "cmd"),
 		within(to, "admin") && !within(from, "cmd", "admin", "conf"), // conf assembles admin's Config
-		within(to, "conf") && !within(from, "cmd", "conf"):
+		within(to, "conf") && !within(from, "cmd", "conf"),
+		within(to, "ha/fleet") && !within(from, "cmd", "ha/fleet"):
 		return "only cmd imports it"
 	case within(from, "ha/remote") && to != "ha/topology" && !within(to, "ha/remote"):
 		return "ha/remote knows of us only ha/topology"
