@@ -20,11 +20,11 @@ import (
 // still is how long silence is listened to. It can only make a fault go unnoticed, not a sound lab fail.
 const still = 300 * time.Millisecond
 
-// arrives sends until something arrives, for as long as still: the neighbour's address may have to be
-// found first.
-func arrives(t *testing.T, out net.Conn, in net.PacketConn) bool {
+// arrives sends until something arrives, for as long as it is told: the neighbour's address may have to
+// be found first.
+func arrives(t *testing.T, out net.Conn, in net.PacketConn, patience time.Duration) bool {
 	t.Helper()
-	for end := time.Now().Add(still); time.Now().Before(end); {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if _, err := out.Write([]byte("x")); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			continue // an ICMP answer to an earlier one
 		}
@@ -40,7 +40,7 @@ func arrives(t *testing.T, out net.Conn, in net.PacketConn) bool {
 
 func someOfItIsLost(t *testing.T, l *Lab) {
 	h1, h2 := l.Host("h1"), l.Host("h2")
-	if !hears(t, h1, h2) {
+	if !hears(t, h1, h2, patience) {
 		t.Fatal("h1 does not reach h2")
 	}
 	l.Lose(50, h1, h2)
@@ -205,8 +205,8 @@ func theVIPMoves(t *testing.T, l *Lab) {
 			act(hosts[i%2^1], vip.DropCommand(v))
 		}
 		act(holder, vip.TakeCommand(iface, prefix))
-		if i == 0 && !client.reaches(t.Context(), v.Addr().String()) { // nobody is told who does not know it yet
-			t.Error("the VIP does not answer")
+		if i == 0 { // an announcement changes what one knows, and teaches nobody
+			await(t, "the VIP's answer", func(ctx context.Context) bool { return client.reaches(ctx, v.Addr().String()) })
 		}
 		entry, err := client.Exec(t.Context(), "ip", "neigh", "show", v.Addr().String())
 		if want := holder.mac().String(); err != nil || !strings.Contains(entry, want) {

@@ -90,7 +90,7 @@ func hostsAreApart(t *testing.T, l *Lab) {
 			t.Errorf("%s: %q, %v", h.Name, got, err)
 		}
 		for _, other := range l.hosts {
-			if !hears(t, h, other) {
+			if !hears(t, h, other, patience) {
 				t.Errorf("%s does not reach %s", h.Name, other.Name)
 			}
 		}
@@ -128,12 +128,12 @@ func sshVerifiesTheHost(t *testing.T, l *Lab) {
 }
 
 // hears says whether a datagram of from arrives at to: one way, but for the question who has the address.
-func hears(t *testing.T, from, to *Host) bool {
+func hears(t *testing.T, from, to *Host, patience time.Duration) bool {
 	t.Helper()
 	in, out := datagrams(t, from, to)
 	defer in.Close()
 	defer out.Close()
-	return arrives(t, out, in)
+	return arrives(t, out, in, patience)
 }
 
 // datagrams are a socket of to and one of from that sends there.
@@ -154,7 +154,11 @@ func partitionsCutAndHeal(t *testing.T, l *Lab) {
 	expect := func(what string, want map[[2]*Host]bool) {
 		t.Helper()
 		for pair, arrives := range want {
-			if got := hears(t, pair[0], pair[1]); got != arrives {
+			listen := still
+			if arrives {
+				listen = patience
+			}
+			if got := hears(t, pair[0], pair[1], listen); got != arrives {
 				t.Errorf("%s: %s to %s: %v", what, pair[0].Name, pair[1].Name, got)
 			}
 		}
