@@ -274,6 +274,7 @@ func (c *cluster) snapshot() Snapshot {
 		s.Nodes[i] = NodeStatus{
 			NodeView: v.nodes[i], Observation: e.pulse.observed,
 			LastSeen: e.pulse.seen, LastTried: e.pulse.tried, Failure: e.pulse.why, Failures: e.pulse.failures,
+			Class: e.pulse.class(), Since: e.pulse.since,
 			LagBytes: lag.bytes, Lag: lag.time, LagKnown: lag.known && v.nodes[i].Role == topology.RoleStandby,
 			Proved:     c.monitor.rounds.Safe(e.slot),
 			InRotation: v.nodes[i].TakesReads(), Added: e.added, Tags: e.conf.Tags,

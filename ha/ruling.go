@@ -112,8 +112,12 @@ func (p *picture) fact(id topology.NodeID) *fact {
 	return nil
 }
 
-// class is what the pulse means to a decision.
+// class is what the pulse means to a decision. A node of which nothing is known but one failed probe
+// is not yet dead to it: all members may have just begun.
 func (p *pulse) class() decide.Class {
+	if p.seen.IsZero() && p.condition == conditionDown && p.failures < 2 {
+		return decide.Unprobed
+	}
 	switch p.condition {
 	case conditionUnknown:
 		return decide.Unprobed

@@ -71,6 +71,18 @@ func TestAReturningPrimaryOfAnOldEpochTakesNothing(t *testing.T) {
 	w.alarmed("two primaries", "node 1 claims to be primary on timeline 1 while the fleet agreed on node 2 (epoch 5)")
 }
 
+func TestTheFirstFailedProbeOfANodeSaysNothingYet(t *testing.T) {
+	silent := probe{at: time.Unix(1_700_000_000, 0), asked: &pgnode.Failure{Cause: pgnode.Silent}, knocked: &pgnode.Failure{Cause: pgnode.Silent}}
+	p := pulse{}.beat(silent, 2)
+	if got := p.class(); got != decide.Unprobed {
+		t.Errorf("after one silent probe: %q", got)
+	}
+	p = p.beat(silent, 2)
+	if got := p.class(); got != decide.Silent {
+		t.Errorf("after two: %q", got)
+	}
+}
+
 func TestWhatAProbeMeansToADecision(t *testing.T) {
 	failed := func(c pgnode.Cause) error { return &pgnode.Failure{Cause: c, Message: "x"} }
 	at := time.Unix(1_700_000_000, 0)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cstproxy/cstproxy/ha/decide"
 	"github.com/cstproxy/cstproxy/ha/pgnode"
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
@@ -59,6 +60,9 @@ type NodeStatus struct {
 	Failure string
 	// Failures is how many probes in a row have failed.
 	Failures int
+	// Class is what the probes mean to a decision, Since when that began.
+	Class decide.Class
+	Since time.Time
 	// LagBytes and Lag are how far replay is behind the primary, in bytes of log and as the time
 	// since the oldest log that is missing was seen on the primary (as fine as the rounds are).
 	// Both count only when LagKnown.
