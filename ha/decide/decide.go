@@ -186,6 +186,27 @@ type Fact struct {
 // Settings are those that a standby must have at least as high as the primary.
 type Settings = record.Settings
 
+// Learn takes in a fact at the time now, unless a newer one is known: facts may come late. What its
+// host finds of the primary has an age of its own. Since and Moved follow from the facts before.
+func (n *Node) Learn(f Fact, now time.Duration) {
+	old := n.Fact
+	if f.PrimaryAt <= old.PrimaryAt {
+		f.Primary, f.PrimaryAt = old.Primary, old.PrimaryAt
+	}
+	if f.At < old.At {
+		n.Fact.Primary, n.Fact.PrimaryAt = f.Primary, f.PrimaryAt
+		return
+	}
+	f.Since, f.Moved = old.Since, old.Moved
+	if f.Role != old.Role || f.Streaming != old.Streaming || f.Upstream != old.Upstream || f.Recruited != old.Recruited || f.Running != old.Running {
+		f.Since = now
+	}
+	if f.Receive > old.Receive {
+		f.Moved = now
+	}
+	n.Fact = f
+}
+
 // Verb is what an action does to a node. Every action is idempotent and may be repeated by any
 // leader that holds the same (Epoch, Step).
 type Verb string

@@ -97,17 +97,11 @@ func (p *Picture) hopeless(op *record.Operation) string {
 
 // NewRepair makes a standby of Order.Node again.
 func NewRepair(p Picture, o Order) (record.Entry, error) {
-	f, err := p.orderable(o)
+	n, f, err := p.orderableNode(o)
 	if err != nil {
 		return record.Entry{}, err
 	}
-	n := p.node(o.Node)
-	switch {
-	case n == nil:
-		return record.Entry{}, unknown(o.Node)
-	case !n.Managed:
-		return record.Entry{}, fmt.Errorf("node %d cannot be operated from here", o.Node)
-	case !slices.Contains([]string{"", "reattach", "rewind", "rebuild"}, o.Mode):
+	if !slices.Contains([]string{"", "reattach", "rewind", "rebuild"}, o.Mode) {
 		return record.Entry{}, fmt.Errorf("there is no way %q to repair: reattach, rewind or rebuild", o.Mode)
 	}
 	if why := p.onlyCopy(n, f); why != "" {
@@ -118,17 +112,11 @@ func NewRepair(p Picture, o Order) (record.Entry, error) {
 
 // NewClone builds a standby on the empty host of Order.Node.
 func NewClone(p Picture, o Order) (record.Entry, error) {
-	f, err := p.orderable(o)
+	n, f, err := p.orderableNode(o)
 	if err != nil {
 		return record.Entry{}, err
 	}
-	n := p.node(o.Node)
-	switch {
-	case n == nil:
-		return record.Entry{}, unknown(o.Node)
-	case !n.Managed:
-		return record.Entry{}, fmt.Errorf("node %d cannot be operated from here", o.Node)
-	case p.fresh(&n.Fact) && n.Fact.Role != topology.RoleUnknown:
+	if p.fresh(&n.Fact) && n.Fact.Role != topology.RoleUnknown {
 		return record.Entry{}, fmt.Errorf("a server runs on node %d: use `cstproxy ctl repair -i %d`", o.Node, o.Node)
 	}
 	if why := p.onlyCopy(n, f); why != "" {
@@ -139,17 +127,11 @@ func NewClone(p Picture, o Order) (record.Entry, error) {
 
 // NewRestart starts the server of Order.Node when it is down.
 func NewRestart(p Picture, o Order) (record.Entry, error) {
-	_, err := p.orderable(o)
+	_, _, err := p.orderableNode(o)
 	if err != nil {
 		return record.Entry{}, err
 	}
-	n := p.node(o.Node)
-	switch {
-	case n == nil:
-		return record.Entry{}, unknown(o.Node)
-	case !n.Managed:
-		return record.Entry{}, fmt.Errorf("node %d cannot be operated from here", o.Node)
-	case p.Record.Mark(o.Node).Quarantine != "":
+	if p.Record.Mark(o.Node).Quarantine != "" {
 		return record.Entry{}, fmt.Errorf("node %d is in quarantine (%s): use `cstproxy ctl repair -i %d`", o.Node, p.Record.Mark(o.Node).Quarantine, o.Node)
 	}
 	return p.order(record.Restart, o, "restart on request"), nil
@@ -181,6 +163,22 @@ func (p *Picture) orderable(o Order) (finding, error) {
 		return finding{}, errors.New("the order does not say whose it is")
 	}
 	return p.find(), nil
+}
+
+// orderableNode is orderable for an order about one node, which it finds.
+func (p *Picture) orderableNode(o Order) (*Node, finding, error) {
+	f, err := p.orderable(o)
+	if err != nil {
+		return nil, finding{}, err
+	}
+	n := p.node(o.Node)
+	switch {
+	case n == nil:
+		return nil, finding{}, unknown(o.Node)
+	case !n.Managed:
+		return nil, finding{}, fmt.Errorf("node %d cannot be operated from here", o.Node)
+	}
+	return n, f, nil
 }
 
 func unknown(id topology.NodeID) error { return fmt.Errorf("there is no node %d", id) }

@@ -120,28 +120,10 @@ func (s *seat) node(id topology.NodeID) *decide.Node {
 	return nil
 }
 
-// learn keeps the newest fact of a node; what its host finds of the primary has an age of its own.
 func (s *seat) learn(id topology.NodeID, f decide.Fact, now time.Duration) {
-	n := s.node(id)
-	if n == nil {
-		return
+	if n := s.node(id); n != nil {
+		n.Learn(f, now)
 	}
-	old := n.Fact
-	if f.PrimaryAt <= old.PrimaryAt {
-		f.Primary, f.PrimaryAt = old.Primary, old.PrimaryAt
-	}
-	if f.At < old.At {
-		n.Fact.Primary, n.Fact.PrimaryAt = f.Primary, f.PrimaryAt
-		return
-	}
-	f.Since, f.Moved = old.Since, old.Moved
-	if f.Role != old.Role || f.Streaming != old.Streaming || f.Upstream != old.Upstream || f.Recruited != old.Recruited || f.Running != old.Running {
-		f.Since = now
-	}
-	if f.Receive > old.Receive {
-		f.Moved = now
-	}
-	n.Fact = f
 }
 
 // finished notes how an action ended.

@@ -126,29 +126,11 @@ func (l *leadership) grant(r report, now time.Duration) {
 	})
 }
 
-// learn keeps the newest fact of a node.
 func (l *leadership) learn(id topology.NodeID, f decide.Fact) {
 	for i := range l.picture.Nodes {
-		n := &l.picture.Nodes[i]
-		if n.ID != id {
-			continue
+		if n := &l.picture.Nodes[i]; n.ID == id {
+			n.Learn(f, l.m.now())
 		}
-		old := n.Fact
-		if f.PrimaryAt <= old.PrimaryAt {
-			f.Primary, f.PrimaryAt = old.Primary, old.PrimaryAt
-		}
-		if f.At < old.At {
-			n.Fact.Primary, n.Fact.PrimaryAt = f.Primary, f.PrimaryAt
-			return
-		}
-		f.Since, f.Moved = old.Since, old.Moved
-		if f.Role != old.Role || f.Streaming != old.Streaming || f.Upstream != old.Upstream || f.Recruited != old.Recruited || f.Running != old.Running {
-			f.Since = l.m.now()
-		}
-		if f.Receive > old.Receive {
-			f.Moved = l.m.now()
-		}
-		n.Fact = f
 	}
 }
 

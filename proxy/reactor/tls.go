@@ -199,8 +199,9 @@ func (c *Conn) sayGoodbye() bool {
 
 // StartTLS makes the connection speak TLS as the server. The handshake runs on a goroutine; done is
 // called on the loop when it ended, never from within StartTLS, and not at all if the connection ends
-// first. A client that sends no more makes it fail, unless all that it needs has come. After an error the connection closes by itself, and Closed gets the error. The caller bounds
-// the time by closing the connection, and does not pause it meanwhile.
+// first. A client that sends no more makes it fail, unless all that it needs has come. After an error
+// the connection closes by itself, and Closed gets the error. The caller bounds the time by closing the
+// connection, and does not pause it meanwhile.
 //
 // rest is what the caller has in hand of bytes that came behind the request for TLS. If there are any,
 // they are not TLS, and the connection ends with ErrPlaintext.
