@@ -40,6 +40,23 @@ func TestAClientReadsThroughTheProxyWhatItWouldReadDirectly(t *testing.T) {
 	})
 }
 
+func TestAParseThatFailsBehindAFlushLeavesNothingUnderItsName(t *testing.T) {
+	programs := [][]string{{
+		`Parse "b" "select 1" | Sync`,
+		`Parse "b" "select 1" | Flush | Sync`,
+		`Close S "b" | Sync`,
+		`Bind "" "b" | Execute "" 0 | Sync`,
+	}}
+	want := strings.Join(sortStatus(runDirectly(t, programs)[0]), "\n")
+	for seed := range uint64(200) { // whether the error has come when the Sync is passed on
+		config := func(c *Config) { c.PoolMode = SessionPooling }
+		got := strings.Join(sortStatus(runThroughProxy(t, programs, config, seed, staysConnected)[0]), "\n")
+		if want != got {
+			t.Fatalf("seed %d: %s", seed, firstDifference(want, got))
+		}
+	}
+}
+
 // checkOften checks a property a thousand times; a hundred are too few for what is drawn here.
 func checkOften(t *testing.T, property func(*rapid.T)) {
 	for i := range 10 {

@@ -63,11 +63,12 @@ func (s *session) sendPart(srv *backend.Server) {
 	t := s.turn
 	s.phase = phaseTurn
 	s.dirty = s.dirty || t.soils
-	if t.plain && (len(s.stand) == 0 || t.failed) {
+	if t.plain && (len(s.stand) == 0 || t.sent) {
 		s.sendPlain(srv)
 	} else {
 		s.sendRewritten(srv)
 	}
+	t.sent = true
 	if t.open && !t.unflushed {
 		s.answerInjected()
 	}
@@ -233,8 +234,8 @@ func (s *session) parseEmpty(out []byte, name string) []byte {
 
 // closeEmpty closes what earlier turns gave the server that way, lest the client finds it.
 func (s *session) closeEmpty(out []byte) []byte {
-	if s.turn.failed {
-		return out // the server passes over everything but the Sync
+	if s.turn.sent {
+		return out // an error may be on its way, behind which the server passes over everything but the Sync
 	}
 	for _, name := range s.stand {
 		out = wire.AppendTarget(out, 'C', 'S', name)

@@ -22,6 +22,7 @@ type turn struct {
 	node     topology.NodeID
 
 	open      bool // more messages of this turn will come
+	sent      bool // a part of it has been written to the server
 	unflushed bool // nobody has asked for the answers to its part, the last one, which has no Sync
 	plain     bool // nothing in msgs has to be rewritten
 	began     byte // transaction status before it
