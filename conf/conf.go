@@ -18,6 +18,7 @@ import (
 	"github.com/cstproxy/cstproxy/admin"
 	"github.com/cstproxy/cstproxy/balancer"
 	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/ha/member"
 	"github.com/cstproxy/cstproxy/proxy"
 	"github.com/cstproxy/cstproxy/proxy/auth"
 	"github.com/cstproxy/cstproxy/proxy/catalog"
@@ -37,7 +38,9 @@ type Config struct {
 	// Routing has the sections [[routing.rule]].
 	Routing Routing
 	// HA has the sections [ha] and [[cluster]].
-	HA    ha.Config
+	HA ha.Config
+	// Fleet has the section [fleet].
+	Fleet member.Config
 	Admin admin.Config
 
 	path    string
@@ -102,6 +105,7 @@ func Default() *Config {
 		Catalog:  catalog.DefaultConfig(),
 		Balancer: balancer.DefaultConfig(),
 		HA:       ha.DefaultConfig(),
+		Fleet:    member.DefaultConfig(),
 		Admin:    admin.DefaultConfig(),
 		origins:  map[string]Origin{},
 	}
@@ -119,6 +123,7 @@ func (c *Config) mounts() []mount {
 		{path: "hba", value: reflect.ValueOf(&c.HBA).Elem()},
 		{path: "ha", value: reflect.ValueOf(&c.HA).Elem(), hidden: []string{"cluster"}},
 		{path: "cluster", value: reflect.ValueOf(&c.HA.Clusters).Elem()},
+		{path: "fleet", value: reflect.ValueOf(&c.Fleet).Elem()},
 		{path: "admin", value: reflect.ValueOf(&c.Admin).Elem()},
 	}
 }

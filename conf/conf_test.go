@@ -309,7 +309,8 @@ func TestKeepUntilRestartUndoesEveryChangeThatNeedsOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := minimal + "[admin]\nlisten = \":1\"\n[ha]\nstate_dir = \"/x\"\n[proxy]\nlisten = \":2\"\npool_size = 3\n[[listen]]\naddress = \":3\"\n"
+	text := minimal + "[admin]\nlisten = \":1\"\n[ha]\nstate_dir = \"/x\"\n[proxy]\nlisten = \":2\"\npool_size = 3\n[[listen]]\naddress = \":3\"\n" +
+		"[fleet]\nlease = \"2s\"\n[cluster.operation]\non_crash = \"failover\"\n"
 	now, err := Parse("f.toml", text, nil)
 	if err != nil {
 		t.Fatal(err)

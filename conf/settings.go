@@ -160,7 +160,7 @@ func (c *Config) Diff(old *Config) []Change {
 // restartKeys are the keys that a running process cannot change: what it listens on and where its
 // state lies. A trailing * covers everything below.
 func restartKeys() []string {
-	return []string{"admin.listen", "proxy.listen", "listen.*", "ha.state_dir"}
+	return []string{"admin.listen", "proxy.listen", "listen.*", "ha.state_dir", "fleet.*", "cluster.operation.*"}
 }
 
 // KeepUntilRestart puts back what a running process cannot change, from the configuration that it
@@ -169,6 +169,14 @@ func (c *Config) KeepUntilRestart(running *Config) {
 	c.Admin.Listen = running.Admin.Listen
 	c.Proxy.Listen, c.Proxy.Listeners = running.Proxy.Listen, running.Proxy.Listeners
 	c.HA.StateDir = running.HA.StateDir
+	c.Fleet = running.Fleet
+	for i := range c.HA.Clusters {
+		for j := range running.HA.Clusters {
+			if c.HA.Clusters[i].Name == running.HA.Clusters[j].Name {
+				c.HA.Clusters[i].Operation = running.HA.Clusters[j].Operation
+			}
+		}
+	}
 }
 
 func needsRestart(path string) bool {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cstproxy/cstproxy/ha/member"
 	"github.com/cstproxy/cstproxy/proxy/auth"
 )
 
@@ -24,6 +25,10 @@ func (d *decoder) validate(c *Config, mounts []mount) {
 			d.validateRules(c)
 		case "cluster":
 			d.validateClusters(c)
+		case "fleet":
+			for _, err := range flatten(member.Check(c.Fleet, c.HA)) {
+				d.invalid(d.pathOf("ha", err.Error(), c), err.Error())
+			}
 		}
 	}
 }

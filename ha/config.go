@@ -62,6 +62,14 @@ type ClusterConfig struct {
 	// MaxLag is the same in time: how long the oldest log that it has not replayed was written
 	// ago. A standby with a recovery_min_apply_delay above it never takes reads.
 	MaxLag time.Duration `toml:"max_lag"`
+	// WriteVIP is the address that follows the primary, ReadVIP the one that a standby in rotation
+	// has, both with the length of their subnet; VIPInterface is where they go on every host, empty:
+	// it is found by the subnet.
+	WriteVIP     string `toml:"write_vip"`
+	ReadVIP      string `toml:"read_vip"`
+	VIPInterface string `toml:"vip_interface"`
+	// Operation is the section [cluster.operation].
+	Operation OperationConfig `toml:"operation"`
 	// Nodes are the sections [[cluster.node]]. Which of them is primary is observed.
 	Nodes []NodeConfig `toml:"node"`
 }
@@ -116,6 +124,7 @@ func DefaultCluster() ClusterConfig {
 		SSLMode:     "prefer",
 		MaxLagBytes: 256 << 20,
 		MaxLag:      30 * time.Second,
+		Operation:   DefaultOperation(),
 	}
 }
 
@@ -171,6 +180,10 @@ func (c *ClusterConfig) validate(bad func(string, ...any)) {
 	if c.MaxLagBytes < 0 || c.MaxLag < 0 {
 		bad("cluster %q: a lag limit is negative", c.Name)
 	}
+	in := func(format string, args ...any) { bad("cluster %q: %w", c.Name, fmt.Errorf(format, args...)) }
+	validateVIP("write_vip", c.WriteVIP, in)
+	validateVIP("read_vip", c.ReadVIP, in)
+	c.Operation.validate(func(format string, args ...any) { in("operation: %w", fmt.Errorf(format, args...)) })
 	if c.Password != "" && c.PasswordFile != "" {
 		bad("cluster %q: password and password_file are both set", c.Name)
 	}
@@ -235,14 +248,14 @@ func (n NodeConfig) node() topology.Node {
 	}
 }
 
-// secret is the agent's password, "" when .pgpass has to say it.
-func (c *ClusterConfig) secret() (string, error) {
-	if c.PasswordFile == "" {
-		return c.Password, nil
+// secret is a password, or the first line of its file; "" when .pgpass has to say it.
+func secret(password, file string) (string, error) {
+	if file == "" {
+		return password, nil
 	}
-	content, err := os.ReadFile(c.PasswordFile)
+	content, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("read password of cluster %s: %w", c.Name, err)
+		return "", fmt.Errorf("read the password: %w", err)
 	}
 	line, _, _ := strings.Cut(string(content), "\n")
 	return strings.TrimRight(line, "\r"), nil
@@ -250,9 +263,9 @@ func (c *ClusterConfig) secret() (string, error) {
 
 // access is how to reach a node of the cluster, host and port left open.
 func (c *ClusterConfig) access(timeout time.Duration) (pgnode.Config, error) {
-	password, err := c.secret()
+	password, err := secret(c.Password, c.PasswordFile)
 	if err != nil {
-		return pgnode.Config{}, err
+		return pgnode.Config{}, fmt.Errorf("cluster %s: %w", c.Name, err)
 	}
 	return pgnode.Config{
 		User: c.AuthUser, Password: password, Database: c.ProbeDB,

@@ -115,7 +115,7 @@ func forbidden(from, to string) string {
 	case within(to, "cmd") && !within(from, "cmd"),
 		within(to, "admin") && !within(from, "cmd", "admin", "conf"), // conf assembles admin's Config
 		within(to, "conf") && !within(from, "cmd", "conf"),
-		within(to, "ha/fleet") && !within(from, "cmd", "ha/fleet"):
+		within(to, "ha/fleet", "ha/member") && !within(from, "cmd", "conf", "ha/fleet", "ha/member"): // conf assembles member's Config
 		return "only cmd imports it"
 	case within(from, "ha/remote") && to != "ha/topology" && !within(to, "ha/remote"):
 		return "ha/remote knows of us only ha/topology"
