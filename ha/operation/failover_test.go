@@ -201,3 +201,25 @@ func TestABusyStartupProcessDoesNotKeepAStandbyFromBeingRecruited(t *testing.T) 
 		t.Errorf("the reader: %v", err)
 	}
 }
+
+// What has no marker is promoted by no statement, but by its host under the ratchet. The figures of both
+// ways are in the log.
+func TestWhatSQLDoesNotPromoteItsHostDoes(t *testing.T) {
+	s := newStage(t, pglocal.Options{Standbys: 2})
+	b, d := s.pg.Nodes()[1], s.pg.Nodes()[2]
+	for _, n := range []*pglocal.Node{b, d} {
+		if n == d {
+			s.must(action(decide.Recruit, d, 2, record.Fence))
+		}
+		began := time.Now()
+		result, r := s.Do(t.Context(), action(decide.PromoteIt, n, 2, record.Promote))
+		if result.Err != "" || r.Fact.Role != topology.RolePrimary {
+			t.Fatalf("%s: %+v", result.Err, r.Fact)
+		}
+		t.Logf("promoted after %s, with the look afterwards (marker %d)", time.Since(began).Round(time.Millisecond), r.Fact.Recruited)
+	}
+	seen, err := s.host.Seen(s.within())
+	if err != nil || len(seen) != 2 || seen[0].Step != int(record.Promote) || seen[1].Step != int(record.Promote) {
+		t.Errorf("the ratchets have seen %v, %v", seen, err)
+	}
+}
