@@ -100,6 +100,8 @@ type Tags struct {
 	CloneFrom bool `toml:"clonefrom"`
 	// NoSync keeps it out of synchronous_standby_names.
 	NoSync bool `toml:"nosync"`
+	// Priority chooses among standbys that have the same log: the highest is promoted.
+	Priority int `toml:"priority"`
 	// Zone is where it stands.
 	Zone string `toml:"zone"`
 }

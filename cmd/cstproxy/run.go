@@ -19,6 +19,7 @@ import (
 	"github.com/cstproxy/cstproxy/admin"
 	"github.com/cstproxy/cstproxy/conf"
 	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/ha/member"
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
 
@@ -73,7 +74,8 @@ type service struct {
 	agent  *ha.Agent
 	policy *policy
 	data   *dataPlane
-	admin  *admin.Server // nil when it is switched off
+	member *member.Member // nil when this process only watches, and alone
+	admin  *admin.Server  // nil when it is switched off
 }
 
 // newService puts the parts together and opens every listening socket, so that an address that is
@@ -90,6 +92,12 @@ func newService(cfg *conf.Config, log *zap.Logger) (*service, error) {
 	}
 	if s.data, err = newDataPlane(cfg, boards, s.agent, log.Named("proxy")); err != nil {
 		return nil, fmt.Errorf("prepare the data plane: %w", err)
+	}
+	if !cfg.Fleet.Alone() || member.Operated(cfg.HA) {
+		parts := member.Parts{Agent: s.agent, Admin: cfg.Admin.Listen, Version: version}
+		if s.member, err = member.New(cfg.Fleet, cfg.HA, parts, log.Named("ha")); err != nil {
+			return nil, fmt.Errorf("prepare the member: %w", err)
+		}
 	}
 	if cfg.Admin.Listen == "" {
 		return s, nil
@@ -127,6 +135,9 @@ func (s *service) run(ctx context.Context) error {
 
 	now := make(chan struct{})
 	parts.Go(func() error { return named("agent", s.agent.Run(control)) })
+	if s.member != nil {
+		parts.Go(func() error { return named("member", s.member.Run(control)) })
+	}
 	if s.admin != nil {
 		parts.Go(func() error { return named("admin port", s.admin.Run(control)) })
 	}

@@ -1,0 +1,152 @@
+package member
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/ha/decide"
+	"github.com/cstproxy/cstproxy/ha/fleet"
+	"github.com/cstproxy/cstproxy/ha/operation"
+	"github.com/cstproxy/cstproxy/ha/pgnode"
+	"github.com/cstproxy/cstproxy/ha/remote"
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// actionTime bounds one question of an operation to a server; a host that is away costs this much.
+const actionTime = 2 * time.Second
+
+// cluster is the ways to one cluster's servers.
+type cluster struct {
+	name   string
+	conf   *ha.ClusterConfig
+	member *Member
+	nodes  []operation.Node // by rising id
+	log    *zap.Logger
+
+	replication, superuser pgnode.Conninfo
+
+	mu       sync.Mutex
+	executor *operation.Executor // for the fleet's name, which it has from its birth on
+	fleets   string              // that name
+}
+
+func (m *Member) newCluster(conf *ha.ClusterConfig, watch ha.Config) (*cluster, error) {
+	c := &cluster{name: conf.Name, conf: conf, member: m, log: m.log.With(zap.String("cluster", conf.Name))}
+	var err error
+	if c.replication, err = conf.Replicator(); err != nil {
+		return nil, err
+	}
+	if c.superuser, err = conf.Rewinder(); err != nil {
+		return nil, err
+	}
+	access, err := conf.Superuser(actionTime)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range conf.Servers() {
+		access.Host, access.Port = n.Host, n.Port
+		server, err := pgnode.New(access)
+		if err != nil {
+			return nil, err
+		}
+		node := operation.Node{Node: n, SQL: server, Login: c.login(n), BinDir: conf.Operation.BinFolder}
+		if conf.Operation.Enabled && conf.Operation.SSHKeyFile != "" {
+			if node.Host, err = m.hosts.way(c.wayTo(n)); err != nil {
+				return nil, fmt.Errorf("node %d: %w", n.ID, err)
+			}
+		}
+		c.nodes = append(c.nodes, node)
+	}
+	return c, nil
+}
+
+func (c *cluster) login(n topology.Node) string {
+	if c.conf.Operation.SSHUser != "" {
+		return c.conf.Operation.SSHUser
+	}
+	return n.OSUser
+}
+
+func (c *cluster) wayTo(n topology.Node) remote.Config {
+	o := &c.conf.Operation
+	way := remote.DefaultConfig()
+	way.Host, way.Port, way.User, way.Dir = n.Host, o.SSHPort, c.login(n), o.SSHFolder
+	way.KeyFile, way.KnownHostsFile = o.SSHKeyFile, o.SSHKnownHostsFile
+	return way
+}
+
+// fleet is the cluster as package fleet knows it.
+func (c *cluster) fleet() fleet.Cluster {
+	f := fleet.Cluster{Name: c.name, Policy: c.policy()}
+	for i, n := range c.nodes {
+		tags := c.tags(n.ID)
+		f.Nodes = append(f.Nodes, decide.Node{
+			Node: c.nodes[i].Node, NoFailover: tags.NoFailover, NoSync: tags.NoSync, Priority: tags.Priority, Managed: c.conf.Operation.Enabled,
+		})
+	}
+	f.Servers = fleet.Servers{Look: c.look, Rule: c.rule, Prove: c.prove, Do: c.do}
+	if c.member.parts.Open != nil {
+		f.Servers.Open = func() int { return c.member.parts.Open(c.name) }
+	}
+	return f
+}
+
+func (c *cluster) tags(id topology.NodeID) ha.Tags {
+	for i := range c.conf.Nodes {
+		if topology.NodeID(c.conf.Nodes[i].ID) == id {
+			return c.conf.Nodes[i].Tags
+		}
+	}
+	return ha.Tags{}
+}
+
+// policy is what the configuration says about decisions.
+func (c *cluster) policy() decide.Policy {
+	o := &c.conf.Operation
+	p := decide.Policy{
+		OnCrash: o.OnCrash, RestartBudget: o.RestartBudget, Gray: o.GrayAfter, AntiFlap: o.AntiFlap, MaxLag: uint64(o.MaxLagOnFailover),
+		Drain: o.SwitchDrain, OnOpen: o.SwitchOpen, SwitchBudget: o.SwitchBudget, MaxRepairs: o.MaxRepairs,
+	}
+	if o.FailoverWhenUnreachable {
+		p.Unreachable = o.UnreachableAfter
+	}
+	if o.Enabled {
+		p.WriteVIP = c.conf.WriteVIP
+	}
+	return p
+}
+
+func (c *cluster) rule(r ha.Ruling) {
+	if err := c.member.parts.Agent.Rule(c.name, r); err != nil {
+		c.log.Error("the agent does not take the ruling", zap.Error(err))
+	}
+}
+
+// do carries out an action.
+func (c *cluster) do(ctx context.Context, fleetName string, a decide.Action) (decide.Result, operation.Report) {
+	e, err := c.executorFor(fleetName)
+	if err != nil {
+		return decide.Result{Action: a, At: fleet.Now(), Err: err.Error()}, operation.Report{}
+	}
+	return e.Do(ctx, a)
+}
+
+func (c *cluster) executorFor(fleetName string) (*operation.Executor, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.executor != nil && c.fleets == fleetName {
+		return c.executor, nil
+	}
+	e, err := operation.New(operation.Config{
+		Fleet: fleetName, Cluster: c.name, Nodes: c.nodes, Replication: c.replication, Superuser: c.superuser, Now: fleet.Now,
+	}, c.log)
+	if err == nil {
+		c.executor, c.fleets = e, fleetName
+	}
+	return e, err
+}
