@@ -75,6 +75,8 @@ func (p *Picture) recruits() []topology.NodeID {
 func (p *Picture) fence(op *record.Operation) Plan {
 	w := p.work(op)
 	waiting := w.recruit()
+	crashed := p.crashed()
+	stopping := crashed && w.stopOld()
 	for i := range p.Nodes {
 		w.shedVIP(&p.Nodes[i]) // nobody waits for it
 	}
@@ -92,7 +94,9 @@ func (p *Picture) fence(op *record.Operation) Plan {
 	case against != "":
 		return p.giveUp(op, record.Waits, fmt.Sprintf("nobody was promoted: %s; %s", against, c.advice()))
 	}
-	stopping := w.stopOld()
+	if !crashed {
+		stopping = w.stopOld()
+	}
 	g := p.gate(op, cut)
 	switch {
 	case g.shut && !inTime:
@@ -103,7 +107,7 @@ func (p *Picture) fence(op *record.Operation) Plan {
 	case p.Now < g.until:
 		w.wakeAt(g.until)
 		return w.plan("%s is to be promoted (%s); %s", name(c.node.ID), c.why, g.why)
-	case stopping && p.Now-p.StepSince < stopWait:
+	case stopping && !crashed && p.Now-p.StepSince < stopWait:
 		w.wakeAt(p.StepSince + stopWait)
 		return w.plan("%s is to be promoted (%s); the old primary is being stopped", name(c.node.ID), c.why)
 	}
@@ -144,6 +148,13 @@ func (w *work) recruit() (waiting []topology.NodeID) {
 		}
 	}
 	return waiting
+}
+
+// crashed says that the old primary's process is gone as far as a majority sees, so that to stop what
+// may be left of it harms nobody, and need not be waited for.
+func (p *Picture) crashed() bool {
+	t := p.tally(p.Record.Epoch.Primary)
+	return t.by[Refused] >= t.quorum
 }
 
 // stopOld stops the old primary as well as that can be done, and says whether it may still succeed.
