@@ -172,7 +172,7 @@ func (h *Host) turned(why string) {
 	h.why = why
 	if up != h.up {
 		h.up, h.since = up, time.Now()
-	} else if !first {
+	} else if up || !first {
 		return
 	}
 	switch {
