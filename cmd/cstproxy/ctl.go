@@ -49,7 +49,7 @@ func newCtlCommand() *cobra.Command {
 	flags.BoolVar(&o.yes, "yes", false, "do not ask")
 	names := []string{string(formatTable), string(formatJSON), string(formatYAML), string(formatTSV)}
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
-	cmd.AddCommand(newShowCommand(o), newLastLSNCommand(o), newDelayCommand(o), newNodeCommand(o), newStatsCommand(o))
+	cmd.AddCommand(newShowCommand(o), newLastLSNCommand(o), newDelayCommand(o), newNodeCommand(o), newStatsCommand(o), newKeyCommand())
 	return cmd
 }
 
