@@ -103,16 +103,16 @@ func (e *Executor) stop(ctx context.Context, a decide.Action, n Node) error {
 // shedVIP takes the VIP off a node that is being stopped. That it cannot must not fail the stop: whose
 // server is gone serves nobody under any address.
 func (e *Executor) shedVIP(ctx context.Context, a decide.Action) error {
-	do := e.cfg.Others[decide.DropVIP]
-	if do == nil {
+	n := e.nodes[a.Node]
+	if !configured(e.cfg.Addresses.Write) || n.Host == nil {
 		return nil
 	}
 	a.Verb = decide.DropVIP
-	return do(ctx, a)
+	return e.moveVIP(ctx, a, n)
 }
 
-// promote: at (To, Promote), on the operation's candidate alone. By SQL first, which is four times as fast
-// as pg_ctl over SSH; by pg_ctl on its host, under the ratchet, when SQL does not do it. Then it waits for a
+// promote: at (To, Promote), on the operation's candidate alone. By SQL first, which waits for no login and
+// no program of the host; by pg_ctl on its host, under the ratchet, when SQL does not do it. Then it waits for a
 // timeline above the standby's and for a commit there. When it dies, the server is promoted or is not;
 // the candidate is fixed by then, and a repeat finds out.
 //

@@ -8,6 +8,7 @@ import (
 	"github.com/cstproxy/cstproxy/ha/decide"
 	"github.com/cstproxy/cstproxy/ha/pgnode"
 	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/ha/vip"
 )
 
 // hostGrace is how long a Look waits for the host when the server has answered.
@@ -25,6 +26,8 @@ func (e *Executor) look(ctx context.Context, n Node, grace time.Duration) Report
 		seen     pgnode.Observation
 		facts    pgnode.Facts
 		answered bool
+		bears    = e.cfg.Addresses.Write
+		listed   []vip.Address
 	)
 	if n.Host != nil {
 		wg.Add(1)
@@ -33,6 +36,13 @@ func (e *Executor) look(ctx context.Context, n Node, grace time.Duration) Report
 			if h, err := n.hostFacts(asking); err == nil {
 				host = h
 			}
+		}()
+	}
+	if n.Host != nil && configured(bears) {
+		wg.Add(1)
+		go func() { // waited for below
+			defer wg.Done()
+			listed, _ = n.addresses(asking) // nil when it did not answer
 		}()
 	}
 	if o, f, err := e.ask(ctx, n); err == nil {
@@ -49,6 +59,9 @@ func (e *Executor) look(ctx context.Context, n Node, grace time.Duration) Report
 		r.Fact = e.ofServer(seen, facts)
 		r.Fact.At, r.Warnings = at, facts.Warnings
 		r.Fact.DiskFull = host != nil && host.full()
+	}
+	if listed != nil {
+		r.VIPKnown, r.Fact.NoVIP = true, len(vip.Held(bears, listed)) == 0
 	}
 	return r
 }

@@ -38,8 +38,9 @@ type Config struct {
 	// Superuser is as whom pg_rewind reads its source: user, password, dbname, TLS.
 	Superuser pgnode.Conninfo
 	// Now is the leader's monotonic clock, the one of decide.Picture.
-	Now func() time.Duration
-	// Others do the verbs that are not about a server (VIPs, hooks).
+	Now       func() time.Duration
+	Addresses Addresses
+	// Others do the verbs that are not about a server (hooks).
 	Others map[decide.Verb]func(context.Context, decide.Action) error
 	// Progress is called with each line that a long action writes; from another goroutine than Do's,
 	// never after Do has returned. May be nil.
@@ -56,6 +57,9 @@ type Node struct {
 	// Login is the account of Host. When it is root, commands are run as Node.OSUser by runuser;
 	// otherwise it must be that user: PostgreSQL's programs refuse to run as root.
 	Login string
+	// Elevate stands before a command that changes the host's addresses, where Login is not root: "sudo",
+	// "-n", or a wrapper of the user's. Empty: the command itself uses sudo -n for ip, arping and python3.
+	Elevate []string
 	// BinDir is the folder of PostgreSQL's programs on the host; empty: it is searched for.
 	BinDir string
 }
@@ -86,6 +90,9 @@ func New(cfg Config, log *zap.Logger) (*Executor, error) {
 	if cfg.Now == nil {
 		return nil, errors.New("operations need the leader's clock")
 	}
+	if err := cfg.Addresses.validate(); err != nil {
+		return nil, err
+	}
 	return e, nil
 }
 
@@ -96,6 +103,8 @@ type Report struct {
 	// Host is what its host says; nil when it did not answer, or was not waited for because the server
 	// had: then nothing new is known of Fact.DiskFull.
 	Host *HostFacts
+	// VIPKnown: its host said what addresses it has; otherwise nothing new is known of Fact.NoVIP.
+	VIPKnown bool
 	// Warnings are settings that make a repair impossible or long; one sentence each.
 	Warnings []string
 }
@@ -143,7 +152,11 @@ func (e *Executor) Do(ctx context.Context, a decide.Action) (decide.Result, Repo
 	if a.Verb == decide.Look {
 		grace = hostGrace
 	}
-	return result, e.look(looking, n, grace)
+	r := e.look(looking, n, grace)
+	if err == nil && (a.Verb == decide.TakeVIP || a.Verb == decide.DropVIP && !e.shared(n)) {
+		r.Fact.NoVIP, r.VIPKnown = a.Verb == decide.DropVIP, true
+	}
+	return result, r
 }
 
 func (e *Executor) result(a decide.Action, err error) decide.Result {
@@ -182,6 +195,8 @@ func (e *Executor) within(ctx context.Context, a decide.Action, n Node) error {
 		return e.rewind(ctx, a, n)
 	case decide.Rebuild:
 		return e.rebuild(ctx, a, n)
+	case decide.TakeVIP, decide.DropVIP:
+		return e.moveVIP(ctx, a, n)
 	}
 	if do := e.cfg.Others[a.Verb]; do != nil {
 		return do(ctx, a)
