@@ -170,7 +170,7 @@ func (c *cluster) apply(s settings) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conf, c.access, c.grace = s.conf, s.access, s.config.RivalGrace
-	c.timing = timing{interval: s.config.ProbeInterval, deadAfter: s.config.DeadAfter}
+	c.timing = timing{interval: s.config.ProbeInterval, timeout: s.config.ProbeTimeout, deadAfter: s.config.DeadAfter}
 	c.monitor.setPace(pace{wanted: s.config.RoundInterval, idle: s.config.IdleRoundInterval})
 	before := map[string]entry{}
 	var added []NodeConfig
@@ -265,7 +265,7 @@ func (c *cluster) snapshot() Snapshot {
 	defer c.mu.Unlock()
 	v := &c.verdict
 	s := Snapshot{
-		Cluster: c.name, Epoch: v.known.epoch, Primary: v.primary, WhyNoPrimary: v.why, Alarm: v.alarm,
+		Cluster: c.name, Epoch: v.known.epoch, Primary: v.primary, Accepted: v.known.primary, WhyNoPrimary: v.why, Alarm: v.alarm,
 		SystemID: v.known.system, Timeline: v.known.history.Timeline, Taken: time.Now(),
 		Nodes: make([]NodeStatus, len(c.entries)),
 	}
@@ -274,7 +274,7 @@ func (c *cluster) snapshot() Snapshot {
 		s.Nodes[i] = NodeStatus{
 			NodeView: v.nodes[i], Observation: e.pulse.observed,
 			LastSeen: e.pulse.seen, LastTried: e.pulse.tried, Failure: e.pulse.why, Failures: e.pulse.failures,
-			Class: e.pulse.class(), Since: e.pulse.since,
+			Class: e.pulse.class, Since: e.pulse.since, DiskFull: e.pulse.full,
 			LagBytes: lag.bytes, Lag: lag.time, LagKnown: lag.known && v.nodes[i].Role == topology.RoleStandby,
 			Proved:     c.monitor.rounds.Safe(e.slot),
 			InRotation: v.nodes[i].TakesReads(), Added: e.added, Tags: e.conf.Tags,

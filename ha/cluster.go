@@ -24,6 +24,7 @@ type node struct {
 	access pgnode.Config // what server was made from
 	poke   chan struct{} // probe now
 	lane   chan struct{} // ask for the replay position now
+	heart  *heart
 }
 
 func (n *node) probeNow() { wake(n.poke) }
@@ -61,6 +62,7 @@ type cluster struct {
 	verdict verdict
 	ruling  *Ruling // nil: the cluster is not ruled
 	notice  func()  // after every probe; nil when nobody asked
+	member  string  // in whose name heartbeats are written; empty: none are
 }
 
 func newCluster(name string, board *topology.Board, log *zap.Logger) *cluster {
@@ -116,8 +118,9 @@ func (c *cluster) run(ctx context.Context) {
 			}
 			part, stop := context.WithCancel(ctx)
 			running[n] = stop
-			wg.Add(2)
+			wg.Add(3)
 			go func() { defer wg.Done(); c.watcher(n).run(part) }()
+			go func() { defer wg.Done(); n.heart.run(part, func() (pgnode.Heartbeat, duty) { return c.duty(n.id) }) }()
 			go func() { defer wg.Done(); c.monitor.runLane(part, n) }()
 		}
 		select {
@@ -137,6 +140,8 @@ func (c *cluster) watcher(n *node) *watcher {
 		poke:   n.poke,
 		lost:   func() { c.monitor.lost(n) },
 		report: func(p pulse) { c.observed(n, p) },
+		heart:  n.heart,
+		duty:   func() duty { _, d := c.duty(n.id); return d },
 		timing: func() timing {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -296,7 +301,7 @@ func (c *cluster) insert(conf NodeConfig, access pgnode.Config) (*entry, error) 
 	}
 	e := &entry{conf: conf, node: &node{
 		id: topology.NodeID(conf.ID), slot: slot, server: server, access: access,
-		poke: make(chan struct{}, 1), lane: make(chan struct{}, 1),
+		poke: make(chan struct{}, 1), lane: make(chan struct{}, 1), heart: newHeart(server),
 	}}
 	c.entries = append(c.entries, e)
 	return e, nil

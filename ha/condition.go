@@ -3,6 +3,7 @@ package ha
 import (
 	"time"
 
+	"github.com/cstproxy/cstproxy/ha/decide"
 	"github.com/cstproxy/cstproxy/ha/pgnode"
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
@@ -33,6 +34,7 @@ type probe struct {
 	observed pgnode.Observation // valid when asked is nil
 	asked    error
 	knocked  error
+	heart    heartbeat
 }
 
 // pulse is a node's condition with what led to it.
@@ -43,20 +45,98 @@ type pulse struct {
 	why                string
 	cause              pgnode.Cause // of the last failure
 	seen, tried        time.Time
-	since              time.Time // when condition became what it is
 	observed           pgnode.Observation
+	// stuck counts heartbeats that failed since the last one that said otherwise; full: the last
+	// of them for want of space.
+	stuck int
+	full  bool
+	class decide.Class
+	since time.Time // when class became what it is
 }
 
 // beat is the pulse after one more probe. A probe that failed in a way that shows a living server
 // (starting, denied, full) is believed at once; a refused or cut connection twice in a row, the
 // second time without a pause; silence after deadAfter probes.
 func (p pulse) beat(b probe, deadAfter int) pulse {
-	was := p.condition
+	was := p
 	p = p.weigh(b, deadAfter)
-	if p.condition != was || p.since.IsZero() {
+	p = p.feel(b.heart)
+	p.class = p.classify(was.class)
+	if p.class != was.class || p.since.IsZero() {
 		p.since = b.at
 	}
 	return p
+}
+
+// feel takes in what became of heartbeats. That none could be written, or nothing new is known, takes
+// nothing back: a server on which nothing can be tried any more has not recovered by that. A server
+// that went down has forgotten what was stuck.
+func (p pulse) feel(h heartbeat) pulse {
+	switch {
+	case h.duty == dutyNone, p.condition == conditionDown, p.condition == conditionStarting:
+		p.stuck, p.full = 0, false
+	case h.writes == pgnode.Stuck, h.writes == pgnode.DiskFull:
+		p.stuck++
+		p.full = h.writes == pgnode.DiskFull
+		if p.why == "" {
+			p.why = h.why
+		}
+	case h.writes == pgnode.Commits, h.writes == pgnode.ReadOnly, h.writes == pgnode.Blocked:
+		p.stuck, p.full = 0, false
+	}
+	return p
+}
+
+// secondFailure is how many failures in a row make a class that speaks against a server.
+const secondFailure = 2
+
+// classify is what the pulse means to a decision; before is what it meant. A node of which nothing is
+// known but one failed probe is not yet dead to it: all members may have just begun.
+func (p *pulse) classify(before decide.Class) decide.Class {
+	class := p.classNow()
+	switch class {
+	case decide.Answers, decide.Full, decide.Denied:
+		if p.stuck >= secondFailure {
+			return decide.Stuck
+		}
+		if p.condition == conditionSuspect {
+			return before
+		}
+	case decide.Refused, decide.Silent, decide.Starting, decide.Stuck:
+		if p.failures < secondFailure && !speaksAgainst(before) {
+			return before
+		}
+	}
+	return class
+}
+
+func speaksAgainst(c decide.Class) bool {
+	return c == decide.Refused || c == decide.Silent || c == decide.Starting || c == decide.Stuck
+}
+
+// classNow is the class of the condition alone.
+func (p *pulse) classNow() decide.Class {
+	switch p.condition {
+	case conditionUnknown:
+		return decide.Unprobed
+	case conditionUp, conditionSuspect:
+		return decide.Answers
+	case conditionDeaf:
+		return decide.Stuck
+	case conditionFull:
+		return decide.Full
+	case conditionDenied:
+		return decide.Denied
+	case conditionStarting:
+		return decide.Starting
+	}
+	switch p.cause {
+	case pgnode.Refused, pgnode.Reset:
+		return decide.Refused
+	case pgnode.Hung, pgnode.Unclassified: // it takes connections, or answers nonsense
+		return decide.Stuck
+	}
+	return decide.Silent
 }
 
 func (p pulse) weigh(b probe, deadAfter int) pulse {

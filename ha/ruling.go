@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"maps"
 
-	"github.com/cstproxy/cstproxy/ha/decide"
-	"github.com/cstproxy/cstproxy/ha/pgnode"
 	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
@@ -110,30 +108,4 @@ func (p *picture) fact(id topology.NodeID) *fact {
 		}
 	}
 	return nil
-}
-
-// class is what the pulse means to a decision. A node of which nothing is known but one failed probe
-// is not yet dead to it: all members may have just begun.
-func (p *pulse) class() decide.Class {
-	if p.seen.IsZero() && p.condition == conditionDown && p.failures < 2 {
-		return decide.Unprobed
-	}
-	switch p.condition {
-	case conditionUnknown:
-		return decide.Unprobed
-	case conditionUp, conditionSuspect:
-		return decide.Answers
-	case conditionDeaf:
-		return decide.Stuck
-	case conditionFull:
-		return decide.Full
-	case conditionDenied:
-		return decide.Denied
-	case conditionStarting:
-		return decide.Starting
-	}
-	if p.cause == pgnode.Refused || p.cause == pgnode.Reset {
-		return decide.Refused
-	}
-	return decide.Silent
 }

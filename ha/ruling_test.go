@@ -74,11 +74,11 @@ func TestAReturningPrimaryOfAnOldEpochTakesNothing(t *testing.T) {
 func TestTheFirstFailedProbeOfANodeSaysNothingYet(t *testing.T) {
 	silent := probe{at: time.Unix(1_700_000_000, 0), asked: &pgnode.Failure{Cause: pgnode.Silent}, knocked: &pgnode.Failure{Cause: pgnode.Silent}}
 	p := pulse{}.beat(silent, 2)
-	if got := p.class(); got != decide.Unprobed {
+	if got := p.class; got != decide.Unprobed {
 		t.Errorf("after one silent probe: %q", got)
 	}
 	p = p.beat(silent, 2)
-	if got := p.class(); got != decide.Silent {
+	if got := p.class; got != decide.Silent {
 		t.Errorf("after two: %q", got)
 	}
 }
@@ -103,7 +103,7 @@ func TestWhatAProbeMeansToADecision(t *testing.T) {
 		for i := range 3 {
 			p = p.beat(probe{at: at.Add(time.Duration(i) * time.Second), asked: c.asked, knocked: c.knocked}, 2)
 		}
-		if got := p.class(); got != c.want {
+		if got := p.class; got != c.want {
 			t.Errorf("%s: %q, want %q", c.what, got, c.want)
 		}
 		if p.since.IsZero() || p.since.After(at.Add(time.Second)) {

@@ -27,6 +27,9 @@ type Snapshot struct {
 	// Primary is 0 while there is none; WhyNoPrimary then says why.
 	Primary      topology.NodeID
 	WhyNoPrimary string
+	// Accepted is the node that is primary of Epoch, whether or not it answers as one; 0 when none
+	// ever was.
+	Accepted topology.NodeID
 	// Alarm is what an operator has to look at now ("nodes 1 and 2 both claim to be primary …"),
 	// empty when nothing.
 	Alarm    string
@@ -60,9 +63,11 @@ type NodeStatus struct {
 	Failure string
 	// Failures is how many probes in a row have failed.
 	Failures int
-	// Class is what the probes mean to a decision, Since when that began.
+	// Class is what the probes and heartbeats mean to a decision, Since when that began.
 	Class decide.Class
 	Since time.Time
+	// DiskFull: the last heartbeat failed because there was no space.
+	DiskFull bool
 	// LagBytes and Lag are how far replay is behind the primary, in bytes of log and as the time
 	// since the oldest log that is missing was seen on the primary (as fine as the rounds are).
 	// Both count only when LagKnown.

@@ -10,6 +10,7 @@ import (
 // timing is the part of Config that the goroutines of a node obey.
 type timing struct {
 	interval  time.Duration
+	timeout   time.Duration
 	deadAfter int
 }
 
@@ -23,8 +24,10 @@ type watcher struct {
 	server *pgnode.Server
 	timing func() timing
 	poke   <-chan struct{}
-	lost   func()       // the server may have restarted
-	report func(pulse)  // after each probe
+	lost   func()      // the server may have restarted
+	report func(pulse) // after each probe
+	heart  *heart
+	duty   func() duty
 	conn   *pgnode.Conn // kept between probes; nil when there is none
 	pulse  pulse        // after the last probe
 }
@@ -36,6 +39,11 @@ func (w *watcher) run(ctx context.Context) {
 		b := w.probe(ctx)
 		if ctx.Err() != nil {
 			return // what a probe that was called off says, says nothing of the server
+		}
+		if b.asked != nil {
+			w.heart.drop()
+		} else {
+			b.heart = w.heart.look(w.duty(), w.timing().timeout)
 		}
 		w.pulse = w.pulse.beat(b, w.timing().deadAfter)
 		w.report(w.pulse)
@@ -83,11 +91,20 @@ func (w *watcher) ask(ctx context.Context, b *probe) {
 		b.observed, err = conn.Probe(ctx)
 		if err != nil {
 			conn.Close(ctx)
+			err = hung(err)
 		} else {
 			w.conn = conn
 		}
 	}
 	b.asked = err
+}
+
+// hung is the failure of a question right after a login: a server that let us in is not silent.
+func hung(err error) error {
+	if pgnode.CauseOf(err) == pgnode.Silent {
+		return &pgnode.Failure{Cause: pgnode.Hung, Message: "it lets us in and does not answer: " + err.Error()}
+	}
+	return err
 }
 
 // rest waits for the next probe: until the interval since began is over, somebody pokes, or the

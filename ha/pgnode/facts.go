@@ -37,20 +37,29 @@ type Facts struct {
 // Columns that a version does not have are NULL by way of to_jsonb. A receiver that is still
 // connecting is not in pg_stat_wal_receiver, but its process is in pg_stat_activity.
 const factsSQL = `SELECT current_setting('server_version_num'), pg_is_in_recovery(),
- current_setting('cstproxy.epoch', true), current_setting('primary_conninfo', true), current_setting('primary_slot_name', true),
+ current_setting('cstproxy.epoch', true), ` + conninfoColumn + `, current_setting('primary_slot_name', true),
  current_setting('data_directory'),
  w.j->>'status', w.j->>'pid', w.j->>'sender_host', w.j->>'sender_port',
  EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver'),
  pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(),
- (SELECT pg_is_in_recovery() AND (end_of_backup_record_required OR backup_start_lsn <> '0/0' OR min_recovery_end_lsn > pg_last_wal_replay_lsn()) FROM pg_control_recovery()),
- current_setting('wal_log_hints'), current_setting('data_checksums'), current_setting('full_page_writes'),
- coalesce((SELECT setting::bigint FROM pg_settings WHERE name = 'wal_keep_size'),
-  (SELECT setting::bigint * 16 FROM pg_settings WHERE name = 'wal_keep_segments')),
- (SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size'),
- (SELECT setting::bigint FROM pg_settings WHERE name = 'max_wal_size')
-FROM (SELECT (SELECT to_jsonb(r) FROM pg_stat_wal_receiver AS r) AS j) AS w`
+ ` + completeColumn + `,
+ ` + warningColumns + `
+FROM (SELECT (SELECT to_jsonb(r) FROM pg_stat_wal_receiver AS r) AS j) AS w, pg_control_recovery() AS k`
 
-const factsColumns = 20
+const (
+	factsColumns = 21
+	// conninfoColumn is NULL for whom the setting is secret.
+	conninfoColumn = `CASE WHEN pg_has_role('pg_read_all_settings', 'MEMBER') THEN current_setting('primary_conninfo', true) END`
+	// completeColumn is about k, pg_control_recovery. A server in recovery that answers has replayed
+	// to where its directory is consistent; min_recovery_end_lsn is no sign: it rises with what is
+	// being replayed, ahead of the position that is shown, for as long as a conflict holds it up.
+	completeColumn = `NOT (pg_is_in_recovery() AND (k.end_of_backup_record_required OR k.backup_start_lsn <> '0/0'))`
+	// warningColumns are for repairWarnings; pg_settings would give plain numbers, and costs a
+	// millisecond.
+	warningColumns = `current_setting('wal_log_hints'), current_setting('data_checksums'), current_setting('full_page_writes'),
+ current_setting('wal_keep_size', true), current_setting('wal_keep_segments', true),
+ current_setting('max_slot_wal_keep_size', true), current_setting('max_wal_size')`
+)
 
 // Facts asks. It needs a superuser or a member of pg_monitor. The error is a *Failure.
 func (c *Conn) Facts(ctx context.Context) (Facts, error) {
@@ -76,14 +85,19 @@ func parseFacts(row [][]byte) (Facts, error) {
 	host, port := f.text(), f.text()
 	facts.Streaming = status == "streaming"
 	facts.Receiver = f.isTrue() || status != ""
-	facts.Upstream = facts.Conninfo.Upstream()
-	if host != "" {
-		facts.Upstream = Address(host, port)
-	}
+	facts.Upstream = upstreamOf(facts.Conninfo, host, port)
 	facts.Receive, facts.Replay = f.lsn(), f.lsn()
-	facts.Complete = !f.isTrue()
+	facts.Complete = f.isTrue()
 	facts.Warnings = repairWarnings(&f)
 	return facts, f.err
+}
+
+// upstreamOf is whom a standby's WAL receiver has connected to, or without one who is configured.
+func upstreamOf(c Conninfo, host, port string) string {
+	if host != "" {
+		return Address(host, port)
+	}
+	return c.Upstream()
 }
 
 // enoughWAL is in megabytes how much log a primary should keep for standbys without a slot.
@@ -91,7 +105,8 @@ const enoughWAL = 512
 
 func repairWarnings(f *fields) []string {
 	hints, checksums, pages := f.text(), f.text(), f.text()
-	keep, slotKeep, maxWAL := f.int64(), f.text(), f.int64()
+	keep, segments, slotKeep, maxWAL := f.megabytes(), f.int64(), f.text(), f.megabytes()
+	keep = max(keep, segments*16) // wal_keep_segments, before version 13
 	var list []string
 	if hints != "on" && checksums != "on" {
 		list = append(list, "neither wal_log_hints nor data checksums are on: pg_rewind is impossible, a repair copies everything")
@@ -104,8 +119,8 @@ func repairWarnings(f *fields) []string {
 	}
 	if slotKeep == "-1" {
 		list = append(list, "max_slot_wal_keep_size is unlimited: the slot of a standby that does not return fills the primary's disk")
-	} else if n := (&fields{row: [][]byte{[]byte(slotKeep)}}).int64(); slotKeep != "" && n < maxWAL {
-		list = append(list, fmt.Sprintf("max_slot_wal_keep_size (%s MB) is lower than max_wal_size (%d MB): a slot loses its log within one checkpoint", slotKeep, maxWAL))
+	} else if n, err := parseMegabytes(slotKeep); slotKeep != "" && err == nil && n < maxWAL {
+		list = append(list, fmt.Sprintf("max_slot_wal_keep_size (%d MB) is lower than max_wal_size (%d MB): a slot loses its log within one checkpoint", n, maxWAL))
 	}
 	return list
 }

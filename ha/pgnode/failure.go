@@ -25,9 +25,10 @@ const (
 	Starting                  // 57P03: starting up, shutting down, or in recovery without hot standby
 	Denied                    // the server is alive, but does not let this user in or does not answer it
 	Full                      // 53300: alive and out of connections; this is load, not death
+	Hung                      // its host takes connections, or it gave up a question itself (57014), and no answer comes
 )
 
-var causeNames = [...]string{"unclassified", "refused", "reset", "silent", "unreachable", "starting", "denied", "full"}
+var causeNames = [...]string{"unclassified", "refused", "reset", "silent", "unreachable", "starting", "denied", "full", "hung"}
 
 func (c Cause) String() string {
 	if c < 0 || int(c) >= len(causeNames) {
@@ -98,7 +99,7 @@ func causeOfState(code string) Cause {
 	case "57P01", "57P02":
 		return Reset
 	case "57014":
-		return Silent
+		return Hung
 	}
 	switch {
 	case strings.HasPrefix(code, "28"), code == "3D000", code == "42501", code == "42883", code == "42703":

@@ -35,7 +35,7 @@ func TestFailuresAreSortedByWhatTheySayOfTheServer(t *testing.T) {
 		{pg("3D000"), Denied, true, "the server's words"},
 		{pg("42501"), Denied, true, "the server's words"},
 		{pg("57P01"), Reset, false, "the server's words"},
-		{pg("57014"), Silent, false, "the server's words"},
+		{pg("57014"), Hung, false, "the server's words"},
 		{pg("XX000"), Unclassified, false, "the server's words"},
 		{errors.New("first\nsecond"), Unclassified, false, "first"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -66,6 +67,18 @@ type Pulse struct {
 	Err  error // nil when it Commits
 }
 
+// Heart leads to HeartbeatDatabase on the same server. A Beat there may take patience, for callers
+// that look meanwhile whether it has ended: a slow disk is told from a dead one by waiting. Locks are
+// still waited for during half of Config.Timeout.
+func (s *Server) Heart(patience time.Duration) *Server {
+	to := *s
+	to.cfg = s.cfg.Copy()
+	to.cfg.Database = HeartbeatDatabase
+	to.cfg.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(patience.Milliseconds(), 1), 10)
+	to.answer = patience
+	return &to
+}
+
 // Beat writes h on a connection to HeartbeatDatabase. The commit waits for the server's own disk and
 // for no standby: a primary whose synchronous standbys are away is not dead. A lock is waited for
 // during half of the timeout, so that it ends before the statement does and is told apart.
@@ -75,7 +88,7 @@ func (c *Conn) Beat(ctx context.Context, h Heartbeat) Pulse {
 	sql := fmt.Sprintf(`SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = %d;
 INSERT INTO public.cs_sys_heartbeat AS h VALUES (%d, %d, %s, clock_timestamp(), pg_current_wal_insert_lsn())
 ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, member = excluded.member, beat = excluded.beat, lsn = excluded.lsn
-RETURNING pg_current_wal_insert_lsn()`, max(c.timeout.Milliseconds()/2, 1), h.ID, h.Epoch, quoted(h.Member))
+RETURNING pg_current_wal_insert_lsn()`, max(c.locks.Milliseconds(), 1), h.ID, h.Epoch, quoted(h.Member))
 	p := Pulse{}
 	row, err := c.one(ctx, sql, 1)
 	if err == nil {
@@ -102,8 +115,17 @@ func writesOf(err error) Writes {
 			return NoTable
 		}
 	}
-	if CauseOf(err) == Silent {
+	if cause := CauseOf(err); cause == Silent || cause == Hung {
 		return Stuck
+	}
+	return WritesUnknown
+}
+
+// NoWay is what a failed login says about writes: only of a server that takes the connection and does
+// not go on, and of a missing database, more than that it could not be tried.
+func NoWay(err error) Writes {
+	if w := writesOf(err); w == NoTable || w == Stuck && CauseOf(err) == Hung {
+		return w
 	}
 	return WritesUnknown
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,7 +41,9 @@ type Config struct {
 // it.
 type Server struct {
 	cfg     *pgconn.Config
-	timeout time.Duration
+	timeout time.Duration // of connecting
+	answer  time.Duration // of each question
+	locks   time.Duration // how long a Beat waits for a lock
 }
 
 // New checks the configuration. It does not connect.
@@ -74,7 +77,21 @@ func New(c Config) (*Server, error) {
 		"statement_timeout": millis,
 		"lock_timeout":      millis,
 	}
-	return &Server{cfg: cfg, timeout: c.Timeout}, nil
+	cfg.DialFunc = notingDial(cfg.DialFunc)
+	return &Server{cfg: cfg, timeout: c.Timeout, answer: c.Timeout, locks: c.Timeout / 2}, nil
+}
+
+// dialed is where a dial under a context leaves that the host took the connection.
+type dialed struct{}
+
+func notingDial(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if taken, ok := ctx.Value(dialed{}).(*atomic.Bool); ok && err == nil {
+			taken.Store(true)
+		}
+		return conn, err
+	}
 }
 
 var quoter = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
@@ -84,11 +101,28 @@ var quoter = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 func (s *Server) Connect(ctx context.Context) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	pg, err := pgconn.ConnectConfig(ctx, s.cfg)
+	var taken atomic.Bool
+	pg, err := pgconn.ConnectConfig(context.WithValue(ctx, dialed{}, &taken), s.cfg)
 	if err != nil {
-		return nil, classify(err, s.timeout)
+		f := classify(err, s.timeout)
+		if taken.Load() {
+			f.afterDial()
+		}
+		return nil, f
 	}
-	return &Conn{pg: pg, timeout: s.timeout}, nil
+	return &Conn{pg: pg, timeout: s.answer, locks: s.locks}, nil
+}
+
+// afterDial corrects the cause of a login that failed when the host had taken the connection. What
+// then stops on our side (a certificate, a password) says that the server is there.
+func (f *Failure) afterDial() {
+	var pg *pgconn.PgError
+	switch {
+	case f.Cause == Silent:
+		f.Cause = Hung
+	case f.Cause == Unclassified && !errors.As(f.err, &pg):
+		f.Cause = Denied
+	}
 }
 
 // Knock finds out whether the server lets somebody in now: it logs in and leaves. A server can
@@ -108,6 +142,7 @@ func (s *Server) Knock(ctx context.Context) error {
 type Conn struct {
 	pg      *pgconn.PgConn
 	timeout time.Duration
+	locks   time.Duration
 	history topology.History
 	// askedHistory keeps a server that refuses to show the file from logging the refusal at
 	// every probe.
@@ -254,4 +289,26 @@ func parseSetting(s string) (time.Duration, error) {
 		return time.Duration(n) * u.unit, nil
 	}
 	return 0, fmt.Errorf("parse setting %q: unknown unit", s)
+}
+
+// megabytes reads a size of log as current_setting shows it: "512MB", "1GB", "0".
+func (f *fields) megabytes() int64 { return fieldOf(f, parseMegabytes) }
+
+func parseMegabytes(s string) (int64, error) {
+	digits := strings.TrimRight(s, "kMGTB")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("parse size %q: %w", s, err)
+	}
+	switch s[len(digits):] {
+	case "MB", "":
+		return n, nil
+	case "GB":
+		return n << 10, nil
+	case "TB":
+		return n << 20, nil
+	case "kB":
+		return n >> 10, nil
+	}
+	return 0, fmt.Errorf("parse size %q: unknown unit", s)
 }

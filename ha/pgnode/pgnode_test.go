@@ -166,7 +166,7 @@ func TestEveryCallEndsByItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	var f *Failure
-	if err := s.Knock(t.Context()); !errors.As(err, &f) || f.Cause != Silent {
+	if err := s.Knock(t.Context()); !errors.As(err, &f) || f.Cause != Hung {
 		t.Errorf("knocking at silence ended with %v (%s)", err, CauseOf(err))
 	}
 }

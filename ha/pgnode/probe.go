@@ -33,6 +33,15 @@ type Observation struct {
 	ReplayAge time.Duration
 	// Receiver is the WAL receiver's state ("streaming"), empty when there is none.
 	Receiver string
+	// Receiving: a WAL receiver process exists, also one that is still connecting. The latter is
+	// looked for only on a server that is marked as recruited.
+	Receiving bool
+	// Marker, Upstream, Slot, Complete and Warnings are as in Facts; what is no marker is a warning.
+	Marker   Marker
+	Upstream string
+	Slot     string
+	Complete bool
+	Warnings []string
 	Settings Settings
 }
 
@@ -51,14 +60,14 @@ type Settings struct {
 // after a promotion, therefore its timeline is that of the WAL file being written. A standby's
 // replayed timeline has no function: the receiver's is ahead of or equal to it, the control file's
 // behind or equal. The CASEs keep functions that fail during recovery (and the reverse) from being
-// called. Columns of versions 10 to 18.
+// called. Columns of versions 10 to 18; those that a version lacks are NULL by way of to_jsonb.
+// pg_stat_activity costs as much as there are connections, so it is asked only where it counts.
 const probeSQL = `SELECT r.r,
  current_setting('server_version_num'),
  (SELECT system_identifier FROM pg_control_system()),
  CASE WHEN r.r THEN NULL ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END,
  CASE WHEN r.r THEN greatest(w.received_tli,
-   (SELECT timeline_id FROM pg_control_checkpoint()),
-   (SELECT min_recovery_end_timeline FROM pg_control_recovery())) END,
+   (SELECT timeline_id FROM pg_control_checkpoint()), k.min_recovery_end_timeline) END,
  CASE WHEN r.r THEN NULL ELSE pg_current_wal_insert_lsn() END,
  CASE WHEN r.r THEN NULL ELSE pg_current_wal_lsn() END,
  CASE WHEN r.r THEN NULL ELSE pg_current_wal_flush_lsn() END,
@@ -72,10 +81,16 @@ const probeSQL = `SELECT r.r,
  current_setting('synchronous_standby_names'),
  current_setting('max_connections'), current_setting('max_worker_processes'),
  current_setting('max_wal_senders'), current_setting('max_prepared_transactions'),
- current_setting('max_locks_per_transaction')
-FROM (SELECT pg_is_in_recovery() AS r) AS r LEFT JOIN pg_stat_wal_receiver AS w ON true`
+ current_setting('max_locks_per_transaction'),
+ current_setting('cstproxy.epoch', true), ` + conninfoColumn + `, current_setting('primary_slot_name', true),
+ to_jsonb(w)->>'sender_host', to_jsonb(w)->>'sender_port',
+ w.pid IS NOT NULL OR CASE WHEN r.r AND current_setting('cstproxy.epoch', true) ~ '^[0-9]+$'
+   THEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver') ELSE false END,
+ ` + completeColumn + `,
+ ` + warningColumns + `
+FROM (SELECT pg_is_in_recovery() AS r) AS r CROSS JOIN pg_control_recovery() AS k LEFT JOIN pg_stat_wal_receiver AS w ON true`
 
-const probeColumns = 20
+const probeColumns = 34
 
 // Probe asks the server for everything in one round trip, and for the timeline's history when that
 // is new. The error is a *Failure.
@@ -87,7 +102,7 @@ func (c *Conn) Probe(ctx context.Context) (Observation, error) {
 	}
 	o, err := parseProbe(row)
 	if err != nil {
-		return Observation{}, &Failure{Cause: Unclassified, Message: fmt.Sprintf("read the probe's answer: %v", err), err: err}
+		return Observation{}, &Failure{Cause: Denied, Message: fmt.Sprintf("read the probe's answer: %v", err), err: err}
 	}
 	o.At, o.Took = at, time.Since(at)
 	o.History, err = c.historyOf(ctx, o.Timeline)
@@ -112,7 +127,24 @@ func parseProbe(row [][]byte) (Observation, error) {
 		WALWriterDelay: f.setting(), MinApplyDelay: f.setting(), SyncNames: f.text(),
 		MaxConnections: f.int(), MaxWorkers: f.int(), MaxSenders: f.int(), MaxPrepared: f.int(), MaxLocks: f.int(),
 	}
+	o.Marker, o.Warnings = markerOf(f.text())
+	// A primary_conninfo that cannot be read leads nowhere that anybody here knows.
+	conninfo, _ := ParseConninfo(f.text())
+	o.Slot = f.text()
+	o.Upstream = upstreamOf(conninfo, f.text(), f.text())
+	o.Receiving = f.isTrue()
+	o.Complete = f.isTrue()
+	o.Warnings = append(o.Warnings, repairWarnings(&f)...)
 	return o, f.err
+}
+
+// markerOf takes what is no marker for none, with a warning: it must not make the server unknown.
+func markerOf(text string) (Marker, []string) {
+	m, err := ParseMarker(text)
+	if err != nil {
+		return Marker{}, []string{fmt.Sprintf("%s is set to %q by somebody else: nothing can be done to the server by SQL", MarkerSetting, text)}
+	}
+	return m, nil
 }
 
 // historyRetry is how long a refusal to show the history file is believed.

@@ -3,6 +3,8 @@ package pgnode
 import (
 	"context"
 	"time"
+
+	"github.com/cstproxy/cstproxy/ha/topology"
 )
 
 // Sender is one row of a server's pg_stat_replication, with the distances to the server's own
@@ -46,4 +48,45 @@ func (c *Conn) Replication(ctx context.Context) ([]Sender, error) {
 		senders = append(senders, s)
 	}
 	return senders, nil
+}
+
+// Streams is what a server says for a proof that it is a certain primary and is not being succeeded:
+// who it is now, and how far those have flushed that stream from it.
+type Streams struct {
+	Primary  bool // not in recovery
+	SystemID uint64
+	Timeline topology.Timeline // 0 in recovery
+	Senders  []StreamSender
+}
+
+// StreamSender is one standby that streams.
+type StreamSender struct {
+	AppName, ClientAddr string
+	Flush               topology.LSN // 0 when it has said nothing yet
+}
+
+const streamsSQL = `SELECT NOT p.r, (SELECT system_identifier FROM pg_control_system()),
+ CASE WHEN p.r THEN NULL ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END,
+ s.application_name, coalesce(host(s.client_addr), 'local'), s.flush_lsn
+FROM (SELECT pg_is_in_recovery() AS r) AS p LEFT JOIN pg_stat_replication AS s ON s.state = 'streaming'`
+
+// Streams asks. The error is a *Failure.
+func (c *Conn) Streams(ctx context.Context) (Streams, error) {
+	rows, err := c.query(ctx, streamsSQL)
+	if err != nil {
+		return Streams{}, err
+	}
+	var out Streams
+	for _, row := range rows {
+		f := fields{row: row}
+		out.Primary, out.SystemID, out.Timeline = f.isTrue(), uint64(f.int64()), f.timeline()
+		s := StreamSender{AppName: f.text(), ClientAddr: f.text(), Flush: f.lsn()}
+		if f.err != nil {
+			return Streams{}, &Failure{Cause: Unclassified, Message: f.err.Error(), err: f.err}
+		}
+		if s.AppName != "" || s.Flush != 0 {
+			out.Senders = append(out.Senders, s)
+		}
+	}
+	return out, nil
 }
