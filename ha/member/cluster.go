@@ -29,6 +29,7 @@ type cluster struct {
 	log    *zap.Logger
 
 	replication, superuser pgnode.Conninfo
+	senses                 senses
 
 	mu       sync.Mutex
 	executor *operation.Executor // for the fleet's name, which it has from its birth on
@@ -62,7 +63,7 @@ func (m *Member) newCluster(conf *ha.ClusterConfig, watch ha.Config) (*cluster, 
 		}
 		c.nodes = append(c.nodes, node)
 	}
-	return c, nil
+	return c, c.sense()
 }
 
 func (c *cluster) login(n topology.Node) string {

@@ -1,0 +1,66 @@
+package member
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/ha/fleet"
+	"github.com/cstproxy/cstproxy/ha/lease"
+	"github.com/cstproxy/cstproxy/ha/record"
+	"github.com/cstproxy/cstproxy/ha/remote"
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
+
+// senses are how a member sees one cluster, and proves that its primary is not being succeeded.
+type senses struct {
+	eyes   Eyes
+	prover *Prover
+}
+
+// sense makes c's senses, and has the agent write heartbeats to a primary that is operated. The agent
+// must not run yet.
+func (c *cluster) sense() error {
+	hosts := map[topology.NodeID]*remote.Host{}
+	for i := range c.nodes {
+		if h := c.nodes[i].Host; h != nil {
+			hosts[c.nodes[i].ID] = h
+		}
+	}
+	m := c.member
+	c.senses = senses{
+		eyes:   Eyes{Hosts: hosts, Scouts: NewScouts(c.snapshot, hosts)},
+		prover: NewProver(m.parts.Agent, c.name, m.name()),
+	}
+	if m.parts.Traffic != nil {
+		c.senses.eyes.Traffic = func() bool { return m.parts.Traffic(c.name) }
+	}
+	if !c.conf.Operation.Enabled {
+		return nil
+	}
+	return m.parts.Agent.Beat(c.name, m.name())
+}
+
+// run keeps the senses until ctx ends.
+func (s *senses) run(ctx context.Context) error {
+	var all errgroup.Group
+	all.Go(func() error { return s.eyes.Scouts.Run(ctx) })
+	all.Go(func() error { return s.prover.Run(ctx) })
+	return all.Wait()
+}
+
+// snapshot is what the agent knows of the cluster.
+func (c *cluster) snapshot() ha.Snapshot {
+	s, err := c.member.parts.Agent.Snapshot(c.name)
+	if err != nil {
+		return ha.Snapshot{} // an agent without the cluster has seen nothing of it
+	}
+	return s
+}
+
+func (c *cluster) look() []fleet.Seen { return Look(c.snapshot(), c.senses.eyes) }
+
+func (c *cluster) prove(ctx context.Context, e record.Epoch, p lease.Proof) lease.Proof {
+	return c.senses.prover.Prove(ctx, e, p)
+}
