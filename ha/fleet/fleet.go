@@ -67,6 +67,10 @@ type Servers struct {
 	// Do carries out an action and waits for its end, or ctx's; see operation.Executor. fleet is the
 	// name by which the hosts keep their ratchets.
 	Do func(ctx context.Context, fleet string, a decide.Action) (decide.Result, operation.Report)
+	// Stamps are what the hosts' ratchets remember, of all fleets, and a sentence for each host that
+	// could not be read. Before its birth a fleet looks there, lest it takes servers that another one
+	// operates. nil: no host can be read.
+	Stamps func(ctx context.Context) ([]Stamp, []string)
 }
 
 // Parts are run by Run, and are of use to others meanwhile. A nil Link makes a member alone: a fleet
@@ -88,10 +92,18 @@ type Fleet struct {
 	applied   uint64     // the entry that made the one in force
 	ruled     bool       // one is
 
-	mu      sync.Mutex    // guards what follows, and each cluster's holder and lease
-	number  uint64        // of the last report
-	reign   *reign        // nil while this member does not lead
-	crowned chan struct{} // closed when reign is set
+	mu      sync.Mutex               // guards what follows, and each cluster's holder and lease
+	number  uint64                   // of the last report
+	reign   *reign                   // nil while this member does not lead
+	crowned chan struct{}            // closed when reign is set
+	met     map[string]time.Duration // members of the log, and when each was last seen there
+	writers map[string]*writer       // of the logs of operations, by cluster
+	lines   chan struct{}            // closed when one of them has a new line
+	// unfounded is why the fleet that this member leads has no name yet.
+	unfounded string
+
+	born   time.Duration
+	asking chan struct{} // has a place for each question to the leader
 }
 
 // cluster is the member's side of one.
@@ -100,6 +112,7 @@ type cluster struct {
 	holder *lease.Holder
 	lease  *topology.Lease // of holder's epoch
 	epoch  record.Epoch    // that holder goes by
+	held   string          // why writes are held; empty when they are not
 	told   map[topology.NodeID]look
 }
 
@@ -121,14 +134,17 @@ func New(cfg Config, parts Parts, log *zap.Logger) (*Fleet, error) {
 	if Now() == 0 {
 		return nil, errors.New("this system has no CLOCK_BOOTTIME, by which leases are kept")
 	}
-	f := &Fleet{cfg: cfg, parts: parts, log: log.Named("fleet"), observed: make(chan struct{}, 1), crowned: make(chan struct{})}
+	f := &Fleet{cfg: cfg, parts: parts, log: log.Named("fleet"), observed: make(chan struct{}, 1), crowned: make(chan struct{}),
+		met: map[string]time.Duration{}, writers: map[string]*writer{}, lines: make(chan struct{}), born: Now(), asking: make(chan struct{}, maxAsked)}
 	birth := rand.Uint64()
 	for _, c := range cfg.Clusters {
 		c.Policy.Lease, c.Policy.Drift = cfg.Terms.Length, cfg.Terms.Drift
+		f.writers[c.Name] = &writer{logs: map[record.OperationID]*taskLog{}}
 		f.clusters = append(f.clusters, &cluster{Cluster: c, holder: lease.NewHolder(cfg.Terms, birth), lease: new(topology.Lease)})
 	}
 	if parts.Link != nil {
 		parts.Link.Handle(reportMethod, f.answer)
+		f.hear()
 	}
 	return f, nil
 }

@@ -1,14 +1,11 @@
 package fleet
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/cstproxy/cstproxy/ha"
-	"github.com/cstproxy/cstproxy/ha/consensus"
 	"github.com/cstproxy/cstproxy/ha/decide"
-	"github.com/cstproxy/cstproxy/ha/record"
 )
 
 func TestMembersAgreeOnThePrimaryAtFirstSightAndKeepTheirLeases(t *testing.T) {
@@ -121,27 +118,11 @@ func TestAWitnessVotesAndIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-func TestAnOrderIsCommittedByTheLeaderAlone(t *testing.T) {
-	w := newWorld(t, "a", "b", "c")
-	w.rules(1, w.members...)
-	leader := w.leader(w.members...)
-	froze := func(p decide.Picture) (record.Entry, error) { return decide.NewFroze(p, decide.Order{By: "dba"}), nil }
-	if err := w.others(leader)[0].fleet.Order(t.Context(), "c", froze); !errors.Is(err, consensus.ErrNotLeader) {
-		t.Errorf("who does not lead says %v", err)
-	}
-	if err := leader.fleet.Order(t.Context(), "d", froze); !errors.Is(err, ha.ErrUnknown) {
-		t.Errorf("of another cluster it says %v", err)
-	}
-	must(t, leader.fleet.Order(t.Context(), "c", froze))
-	if state, _ := leader.log.State(); state.Clusters["c"].Froze == nil {
-		t.Error("the order is not in the record")
-	}
-}
-
 // orders has the leader fail over although nothing is wrong.
 func (w *world) orders(leader *member, o decide.Order) {
 	w.t.Helper()
 	w.await(func() error {
-		return leader.fleet.Order(w.t.Context(), "c", func(p decide.Picture) (record.Entry, error) { return decide.NewFailover(p, o) })
+		_, err := leader.fleet.Command(w.t.Context(), Command{Cluster: "c", Verb: Failover, Order: o})
+		return err
 	})
 }

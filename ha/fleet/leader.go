@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -28,6 +27,7 @@ type reign struct {
 func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	f.log.Info("leads", zap.String("member", f.cfg.Name), zap.Uint64("term", term))
 	state, _ := f.follow()
+	f.remember()
 	r := &reign{seats: map[string]*seat{}}
 	for _, c := range f.clusters {
 		r.seats[c.Name] = f.newSeat(c, clusterOf(state, c.Name))
@@ -47,16 +47,6 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	f.mu.Unlock()
 	f.log.Info("leads no more", zap.String("member", f.cfg.Name), zap.Uint64("term", term))
 	return err
-}
-
-// found gives the fleet its name, once in its life.
-func (f *Fleet) found(ctx context.Context) {
-	for ctx.Err() == nil {
-		if state, _ := f.parts.Log.State(); state.Fleet != "" {
-			return
-		}
-		f.propose(ctx, record.Entry{Proposer: f.cfg.Name, Found: &record.Found{Fleet: rand.Text()}})
-	}
 }
 
 // hesitation is the pause after a proposal that did not count, unless the record changes first.
@@ -90,10 +80,12 @@ func (f *Fleet) govern(ctx context.Context, s *seat) {
 		state, index := f.follow()
 		f.mu.Lock()
 		s.advanced(clusterOf(state, s.Name), index)
+		f.journal(s, clusterOf(state, s.Name))
+		f.written()
 		f.mu.Unlock()
 		p := f.picture(s, clusterOf(state, s.Name))
 		plan := decide.Decide(p)
-		f.explain(s, plan)
+		f.explain(s, &p.Record, plan)
 		if plan.Entry != nil {
 			f.propose(ctx, *plan.Entry)
 			continue
@@ -133,6 +125,8 @@ func (f *Fleet) begin(s *seat, a decide.Action) bool {
 		}
 	}
 	s.running = append(s.running, a)
+	s.begins(a)
+	f.written()
 	return true
 }
 
@@ -151,6 +145,8 @@ func (f *Fleet) act(ctx context.Context, s *seat, fleet string, a decide.Action)
 	}
 	result.At = now
 	s.finished(result)
+	s.ends(result)
+	f.written()
 	s.wake()
 }
 

@@ -31,6 +31,7 @@ func (f *Fleet) takePart(ctx context.Context) {
 	for {
 		changed := f.parts.Log.Changed()
 		f.follow()
+		f.remember()
 		seen := f.look()
 		reports.TryGo(func() error { f.report(ctx, seen); return nil })
 		proofs.TryGo(func() error { f.prove(ctx); return nil })
@@ -99,6 +100,7 @@ func (f *Fleet) obey(c *cluster, said *record.Cluster) ha.Ruling {
 			f.log.Info("writes are held", zap.String("cluster", c.Name), zap.Uint64("epoch", uint64(said.Epoch.Number)), zap.String("why", r.Frozen))
 		}
 	}
+	c.held = r.Frozen
 	return r
 }
 

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -35,6 +36,9 @@ type seat struct {
 	decisions []Decision
 	why       string // of the last one, without its figures
 	alarm     string
+
+	log      *writer
+	followed map[record.OperationID]bool // operations under way that the log knows of
 }
 
 // heard is a member as its newest report shows it.
@@ -64,6 +68,7 @@ func (f *Fleet) newSeat(c *cluster, said *record.Cluster) *seat {
 		Cluster: c.Cluster, woken: make(chan struct{}, 1), grantor: lease.NewGrantor(f.cfg.Terms, now), since: now,
 		members: map[string]*heard{}, nodes: slices.Clone(c.Nodes), epoch: said.Epoch.Number, step: stepOf(said.Operation), stepSince: now,
 		tasks: map[topology.NodeID]step{}, taskSince: map[topology.NodeID]time.Duration{},
+		log: f.writers[c.Name], followed: map[record.OperationID]bool{},
 	}
 	if said.Operation != nil {
 		s.lastRecruit = now // a leader before may have recruited until then
@@ -187,9 +192,10 @@ func (f *Fleet) picture(s *seat, c *record.Cluster) decide.Picture {
 		in[m.Name] = true
 		p.Members = append(p.Members, s.member(m.Name, m.Role))
 	}
-	for name := range s.members {
-		// Who was taken out of the log meanwhile may hold a lease yet.
+	// Who was taken out of the log meanwhile, or just before this leader came, may hold a lease yet.
+	for _, name := range append(f.departed(s, in), slices.Sorted(maps.Keys(s.members))...) {
 		if !f.alone() && !in[name] && s.grantor.Until(name) > p.Now {
+			in[name] = true
 			p.Members = append(p.Members, s.member(name, consensus.Follower))
 		}
 	}

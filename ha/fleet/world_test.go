@@ -41,6 +41,7 @@ type world struct {
 	servers  map[topology.NodeID]*server
 	promoted []string // what was wrong when somebody was promoted
 	proofs   bool     // members can collect proofs
+	stamps   []Stamp  // what the hosts remember
 }
 
 // server is what a server would say of itself.
@@ -67,7 +68,13 @@ type member struct {
 
 func newWorld(t *testing.T, names ...string) *world {
 	t.Helper()
-	w := &world{t: t, cuts: cuts{away: map[int]bool{}}, servers: map[topology.NodeID]*server{}}
+	return newWorldAfter(t, nil, names...)
+}
+
+// newWorldAfter is a world whose hosts remember another fleet.
+func newWorldAfter(t *testing.T, stamps []Stamp, names ...string) *world {
+	t.Helper()
+	w := &world{t: t, stamps: stamps, cuts: cuts{away: map[int]bool{}}, servers: map[topology.NodeID]*server{}}
 	for id := topology.NodeID(1); id <= 3; id++ {
 		f := decide.Fact{Role: topology.RoleStandby, SystemID: 7, History: topology.History{Timeline: 1}, Receive: 0x5000000, Replay: 0x5000000,
 			Streaming: true, Upstream: 1, Running: true, Complete: true}
@@ -137,7 +144,7 @@ func (n *member) stop() {
 
 func (n *member) config() Config {
 	c := Cluster{Name: "c", Policy: decide.Policy{OnCrash: "failover", RestartBudget: time.Second, Gray: 5 * time.Second, MaxLag: 1 << 20, MaxRepairs: 3},
-		Servers: Servers{Look: n.world.look, Rule: n.rule, Prove: n.world.prove, Do: n.world.do}}
+		Servers: Servers{Look: n.world.look, Rule: n.rule, Prove: n.world.prove, Do: n.world.do, Stamps: n.world.remembered}}
 	for id := topology.NodeID(1); id <= 3; id++ {
 		c.Nodes = append(c.Nodes, decide.Node{Node: topology.Node{ID: id, Host: "127.0.0.1", Port: 5430 + int(id)}, Managed: true})
 	}
@@ -267,7 +274,7 @@ func (w *world) leader(among ...*member) *member {
 	var found *member
 	w.await(func() error {
 		for _, n := range among {
-			if n.fleet.Evidence("c") != nil && n.log.Leader().Name == n.name {
+			if n.leads() && n.log.Leader().Name == n.name {
 				found = n
 				return nil
 			}
@@ -303,3 +310,14 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// leads says whether the member has decided something as leader.
+func (n *member) leads() bool {
+	n.fleet.mu.Lock()
+	defer n.fleet.mu.Unlock()
+	return n.fleet.reign != nil && len(n.fleet.reign.seats["c"].decisions) > 0
+}
+
+func (w *world) remembered(context.Context) ([]Stamp, []string) { return w.stamps, nil }
+
+func testLog(t *testing.T) *zap.Logger { return zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)) }
