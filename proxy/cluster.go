@@ -49,9 +49,14 @@ type cluster struct {
 	credentials credentials
 	greetings   map[greetingKey]*greeting
 	acceptedBy  map[acceptance]struct{}
-	waiting     []*session // for a node to exist, oldest first
+	queue       holdQueue  // who waits for a node to exist, or for the permission to use the primary
+	asked       time.Time  // when they last asked again, all of them
+	unleased    bool       // somebody waits for the lease
+	gated       []*session // whose answers wait for it (gate.go), oldest first
+	episode     episode
 	counters    map[turnKey]*atomic.Uint64
-	schema      uint64 // counts the schema changes that were seen
+	schema      uint64       // counts the schema changes that were seen
+	writes      atomic.Int64 // OpenWrites; only the loop writes it
 }
 
 func (c *cluster) schemaChanged() { c.schema++ }
@@ -85,7 +90,7 @@ func (c *cluster) acquire(s *session, node topology.NodeID) (*backend.Server, er
 
 // loginNode is where a first login asks: the primary, or any node that takes reads.
 func (c *cluster) loginNode(mode ListenerMode) topology.NodeID {
-	if mode != ListenStandby && c.view.Primary != 0 {
+	if mode != ListenStandby && c.view.Primary != 0 && c.closed() == "" {
 		return c.view.Primary
 	}
 	for i := range c.view.Nodes {
@@ -96,51 +101,6 @@ func (c *cluster) loginNode(mode ListenerMode) topology.NodeID {
 	return c.view.Primary
 }
 
-// hold lets a session wait for a node; false when too many wait already.
-func (c *cluster) hold(s *session) bool {
-	if s.holding {
-		return true
-	}
-	if len(c.waiting) >= c.proxy.cfg.MaxWaiting {
-		return false
-	}
-	s.holding = true
-	c.waiting = append(c.waiting, s)
-	c.proxy.retry.Set(retryHeldAfter)
-	if s.phase == phaseLogin && c.proxy.cfg.HoldWrites > 0 {
-		s.arm(c.proxy.cfg.HoldWrites)
-	}
-	return true
-}
-
-// retryHeldAfter is how often those who wait for a node ask again while no View tells them to: the
-// node may be in the View and still refuse connections for a moment.
-const retryHeldAfter = 100 * time.Millisecond
-
-// wakeHeld lets all who wait for a node ask again, in their order.
-func (c *cluster) wakeHeld() {
-	list := c.waiting
-	c.waiting = nil
-	for _, s := range list {
-		s.holding = false
-		s.again()
-	}
-}
-
-// forget takes a session off the list.
-func (c *cluster) forget(s *session) {
-	if !s.holding {
-		return
-	}
-	s.holding = false
-	for i, w := range c.waiting {
-		if w == s {
-			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
-			return
-		}
-	}
-}
-
 // viewChanged takes a new View over: connections to nodes that left end, and held turns go on.
 func (c *cluster) viewChanged(v *topology.View) {
 	old := c.view
@@ -149,11 +109,15 @@ func (c *cluster) viewChanged(v *topology.View) {
 		clear(c.greetings)
 		clear(c.acceptedBy)
 	}
+	c.regrant(old)
+	epochOver := v.Epoch != old.Epoch
 	c.pools.ViewChanged(c.Name, func(id topology.NodeID, made topology.Epoch) backend.Fate {
 		n := v.Node(id)
 		switch {
 		case n == nil || n.Health == topology.Foreign:
 			return backend.Cut
+		case epochOver && id == c.lastPrimary && made != v.Epoch && (id != v.Primary || made != 0 && old.Lease != nil):
+			return backend.Cut // nothing that an ended epoch began may go on
 		case id == v.Primary:
 			return backend.Keep
 		case n.Health == topology.Down && id == c.lastPrimary:
@@ -163,8 +127,6 @@ func (c *cluster) viewChanged(v *topology.View) {
 		case n.Health == topology.Down:
 			return backend.Cut
 		case n.Role == topology.RolePrimary || n.Health != topology.Healthy && n.Health != topology.Lagging:
-			return backend.Finish
-		case made != 0 && made != v.Epoch && c.lastPrimary == id:
 			return backend.Finish
 		}
 		return backend.Keep

@@ -76,11 +76,16 @@ type Config struct {
 	MaxClients int `toml:"max_clients"`
 	// WaitTimeout is how long a turn waits for a server connection; then SQLSTATE 53300.
 	WaitTimeout time.Duration `toml:"wait_timeout"`
-	// MaxWaiting bounds how many wait for one pool; then SQLSTATE 53300 at once.
+	// MaxWaiting bounds how many wait for one pool, then SQLSTATE 53300 at once, and how many are held
+	// for a cluster's primary, then 57P03.
 	MaxWaiting int `toml:"max_waiting"`
-	// HoldWrites is how long a turn waits for a primary while there is none; then 57P03.
-	// 0 refuses at once. Most client-side pools wait longer than the default.
+	// HoldWrites is how long a turn waits for a primary while there is none, or while it may not be
+	// used; then 57P03. An answer of the primary waits as long for this member's lease. 0 refuses at
+	// once. Most client-side pools wait longer than the default.
 	HoldWrites time.Duration `toml:"hold_writes"`
+	// HoldBytes bounds the requests that wait for a cluster's primary, in bytes; then 57P03 at once. One
+	// is always taken.
+	HoldBytes int `toml:"-"`
 	// LoginTimeout bounds everything from accept to the end of the login.
 	LoginTimeout time.Duration `toml:"login_timeout"`
 	// ClientIdleTimeout ends a client that is outside a transaction and silent for so long.
@@ -125,6 +130,7 @@ func DefaultConfig() Config {
 		WaitTimeout:          30 * time.Second,
 		MaxWaiting:           10000,
 		HoldWrites:           15 * time.Second,
+		HoldBytes:            64 << 20,
 		LoginTimeout:         30 * time.Second,
 		DrainTimeout:         30 * time.Second,
 		MaxTurnBytes:         256 << 10,
@@ -163,6 +169,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxTurnBytes < 4096 || c.MaxTurnBytes > 64<<20 {
 		bad("max_turn_bytes %d: want 4096 to 67108864", c.MaxTurnBytes)
+	}
+	if c.HoldBytes < 1 {
+		bad("hold_bytes %d: want at least 1", c.HoldBytes)
 	}
 	if c.MaxPrepared < 1 {
 		bad("max_prepared %d: want at least 1", c.MaxPrepared)

@@ -111,13 +111,24 @@ func queueFull() *refusal {
 		hint: "Raise pool_size or max_waiting."}
 }
 
-func noPrimary(why string, waited time.Duration) *refusal {
+func whyNoPrimary(why string) string {
 	if why == "" {
 		why = "it does not answer"
 	}
-	return &refusal{severity: severityError, code: "57P03",
-		message: "the cluster has no primary now: " + why,
-		detail:  fmt.Sprintf("Waited %s (hold_writes).", waited)}
+	return "the cluster has no primary now: " + why
+}
+
+// notHeldLonger and holdFull end the wait of a request that has had no effect.
+func notHeldLonger(why string, waited time.Duration) *refusal {
+	return &refusal{severity: severityError, code: "57P03", message: why,
+		detail: fmt.Sprintf("Waited %s (hold_writes).", waited),
+		hint:   "Nothing of it took effect: try again."}
+}
+
+func holdFull(why string) *refusal {
+	return &refusal{severity: severityError, code: "57P03", message: why,
+		detail: "Too many requests wait already (max_waiting, hold_bytes).",
+		hint:   "Nothing of it took effect: try again."}
 }
 
 func noStandby() *refusal {
@@ -133,14 +144,23 @@ func serverUnreachable() *refusal {
 	return &refusal{severity: severityError, code: "08006", message: "the server that this query needs cannot be reached"}
 }
 
-func outcomeUnknown() *refusal {
+func outcomeUnknown(why loss) *refusal {
 	return &refusal{severity: severityError, code: "08007",
-		message: "the server was lost before it answered: it is not known whether the statement took effect",
-		hint:    "Check the data before you repeat it."}
+		message: [...]string{
+			serverGone:      "the server was lost before it answered",
+			primaryReplaced: "the primary was replaced before its answer could be passed on",
+			leaseOver:       "the primary's answer could not be passed on in time",
+		}[why] + ": it is not known whether the statement took effect",
+		hint: "Check the data before you repeat it."}
 }
 
-func transactionLost() *refusal {
-	return &refusal{severity: severityError, code: "40001", message: "the server was lost and the transaction with it",
+func transactionLost(why loss) *refusal {
+	return &refusal{severity: severityError, code: "40001",
+		message: [...]string{
+			serverGone:      "the server was lost and the transaction with it",
+			primaryReplaced: "the primary was replaced and the transaction with it",
+			leaseOver:       "the primary could not be used in time and the transaction was given up",
+		}[why],
 		hint: "The transaction was rolled back. Repeat it from its beginning."}
 }
 

@@ -133,6 +133,7 @@ func (s *session) turnOver() {
 	s.freeUnnamed()
 	s.proxy.turns.put(s.turn)
 	s.turn = nil
+	s.account()
 	s.phase = phaseIdle
 	s.armIdle()
 	s.leaveIfDraining()

@@ -71,6 +71,14 @@ func (s *session) passRest(b []byte) int {
 	return n
 }
 
+// toServer passes on a piece of a message whose beginning has been sent.
+func (s *session) toServer(b []byte) {
+	s.held.Link.Write(b)
+	if s.held.Link.Queued() > highWater {
+		s.pause()
+	}
+}
+
 // endsItself says whether the turn's last message is one that needs no Sync behind it.
 func (t *turn) endsItself() bool {
 	if len(t.ops) == 0 {
@@ -243,6 +251,7 @@ func (s *session) deny(r *refusal) {
 	t := s.turn
 	s.scanned = 0
 	s.disarm()
+	s.account()
 	s.proxy.stats.refused(r.code)
 	if r.severity == severityFatal {
 		s.fatal(r)

@@ -49,7 +49,7 @@ func (s *session) greetingKey() greetingKey {
 func (s *session) seekLoginServer() {
 	node := s.cluster.loginNode(s.mode)
 	if node == 0 {
-		s.cluster.hold(s)
+		s.cluster.enqueue(s)
 		return
 	}
 	srv, err := s.cluster.acquire(s, node)
@@ -64,7 +64,7 @@ func (s *session) seekLoginServer() {
 
 // loginGranted puts the session's settings on the server, always waiting for the answer.
 func (s *session) loginGranted(srv *backend.Server) {
-	s.held = srv
+	s.held, s.grant = srv, grant{}
 	sql := params.Catchup(s.proxy.scratch[:0], srv.Params, s.want)
 	if len(sql) == 0 {
 		s.loginPrepared(nil)
@@ -82,7 +82,7 @@ func (s *session) loginRefused(err error) {
 	case errors.As(err, &refusal):
 		s.fatal(fromServer(refusal))
 	case errors.As(err, &node):
-		s.cluster.hold(s)
+		s.cluster.enqueue(s)
 	default:
 		s.fatal(refusalFor(err))
 	}

@@ -29,14 +29,18 @@ type world struct {
 	p       *Proxy
 	c       *cluster
 	board   *topology.Board
+	leased  bool // Views come with a lease, one for each epoch
+	lease   *topology.Lease
 	catalog *fakeCatalog
 	now     time.Time
-	posts   []func()
-	timers  []*fakeTimer
-	links   []*fakeLink
-	servers []*fakeServer
-	strikes []strike
-	down    map[topology.NodeID]error
+	// clockReads counts how often the leases' clock was read.
+	clockReads int
+	posts      []func()
+	timers     []*fakeTimer
+	links      []*fakeLink
+	servers    []*fakeServer
+	strikes    []strike
+	down       map[topology.NodeID]error
 	// reports are what a new server says of its parameters.
 	reports map[string]string
 	// cut says how many bytes of n arrive together.
@@ -90,6 +94,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 		Failed: func(topology.NodeID) {}}}}, zap.NewNop())
 	w.c = w.p.clusters[0]
 	w.p.now = func() time.Time { return w.now }
+	w.p.boottime = func() int64 { w.clockReads++; return w.now.UnixNano() }
 	w.p.post = func(fn func()) bool { w.posts = append(w.posts, fn); return true }
 	w.p.newTimer = func(fn func()) timer {
 		a := &fakeTimer{w: w, fn: fn}
@@ -97,7 +102,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 		return a
 	}
 	w.p.connect, w.p.strike = w.connect, w.strike
-	w.p.retry = w.p.newTimer(func() { w.c.wakeHeld() })
+	w.p.retry = w.p.newTimer(w.p.lookAgain)
 	w.p.sweep = w.p.newTimer(w.p.sweepPools)
 	w.p.sweep.Set(time.Second)
 	return w
@@ -125,10 +130,28 @@ func (w *world) publish(epoch topology.Epoch, primary topology.NodeID, standbys 
 	for i := range v.Nodes {
 		v.Rounds.Mark(v.Nodes[i].Slot, 1<<40)
 	}
+	if w.leased {
+		if w.lease == nil || w.board.View().Epoch != epoch {
+			if w.lease != nil {
+				w.lease.End()
+			}
+			w.lease = &topology.Lease{}
+			w.lease.Renew(w.now.Add(time.Hour).UnixNano())
+		}
+		v.Lease = w.lease
+	}
 	w.board.Publish(v)
 	if w.c != nil {
 		w.c.viewChanged(v)
 	}
+}
+
+// freeze publishes the present View again, frozen; an empty why thaws it.
+func (w *world) freeze(why string) {
+	v := *w.board.View()
+	v.Frozen = why
+	w.board.Publish(&v)
+	w.c.viewChanged(&v)
 }
 
 // connect is a dial that succeeds, or fails as the test says.

@@ -30,19 +30,27 @@ func (s *session) ServerClosed(srv *backend.Server, err error) {
 	if !wasHeld {
 		return
 	}
+	if !s.gate.since.IsZero() && !s.grant.lease.Ended() {
+		s.gate.gone = err // behind what it said
+		srv.Doom()
+		return
+	}
+	s.openGate()
 	if s.input == inputPassed && errors.Is(err, io.EOF) {
 		s.held = nil
 		s.finish() // it has met the end of what its client sends
 		return
 	}
 	s.log.Info("server connection lost", zap.Uint64("session", s.id), zap.Int("node", int(srv.Key.Node)), zap.Error(err))
-	s.serverLost(srv)
+	s.serverLost(srv, serverGone)
 	s.proceed()
 }
 
 // serverLost goes on without the server that the session held.
-func (s *session) serverLost(srv *backend.Server) {
-	s.held, s.dirty, s.stand = nil, false, s.stand[:0]
+func (s *session) serverLost(srv *backend.Server, why loss) {
+	s.held, s.dirty, s.stand, s.loss = nil, false, s.stand[:0], why
+	s.account()
+	s.leaveHold()
 	s.disarm()
 	switch {
 	case s.last:
@@ -55,7 +63,7 @@ func (s *session) serverLost(srv *backend.Server) {
 		s.seekLoginServer()
 	case s.turn == nil:
 		s.lostWhileIdle()
-	case s.phase == phasePreparing || s.phase == phaseVerifying:
+	case s.phase == phaseIdle || s.phase == phaseHeld || s.phase == phasePreparing || s.phase == phaseVerifying:
 		s.lostBefore()
 	default:
 		s.lostInTurn(srv)
@@ -81,7 +89,7 @@ func (s *session) lostBefore() {
 	}
 	if s.status != 'I' {
 		s.lost, s.status = lostSaid, 'E'
-		s.refuse(transactionLost())
+		s.refuse(transactionLost(s.loss))
 		return
 	}
 	s.rerun(s.turn.route)
@@ -130,6 +138,7 @@ func (s *session) lossReason() *refusal {
 	t := s.turn
 	ends, reads := false, len(t.verdicts) > 0
 	for _, v := range t.verdicts {
+		ends = ends || v == tooLong // nobody knows
 		reads = reads && v.Route.Target == router.Standby && v.Retry == router.RetrySafe
 		for i := range v.Effects {
 			k := v.Effects[i].Kind
@@ -138,11 +147,11 @@ func (s *session) lossReason() *refusal {
 	}
 	switch {
 	case t.began != 'I' && !ends:
-		return transactionLost()
+		return transactionLost(s.loss)
 	case t.began == 'I' && reads:
 		return serverUnreachable()
 	}
-	return outcomeUnknown()
+	return outcomeUnknown(s.loss)
 }
 
 // answerLost speaks for a transaction whose server is gone: the first turn reads why, all others
@@ -160,7 +169,7 @@ func (s *session) answerLost() {
 	if asks && !ends {
 		r := inLostTransaction()
 		if s.lost == lostUnsaid {
-			r = transactionLost()
+			r = transactionLost(s.loss)
 		}
 		s.lost = lostSaid
 		s.refuse(r)
@@ -173,7 +182,7 @@ func (s *session) answerLost() {
 		s.rs.Done(rolledBack, router.TxIdle, router.Succeeded)
 		if unsaid && t.commits() {
 			// The client does not know yet that there is nothing left to commit.
-			s.refuse(transactionLost())
+			s.refuse(transactionLost(s.loss))
 			return
 		}
 	}

@@ -312,7 +312,7 @@ func (r *reader) brokeOff() backend.Disposal {
 		s.lostBefore()
 		return backend.Swallow
 	}
-	s.serverLost(r.srv)
+	s.serverLost(r.srv, serverGone)
 	return backend.Swallow
 }
 

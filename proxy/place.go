@@ -22,12 +22,12 @@ func (s *session) place() {
 		return
 	}
 	t.route = s.rs.Route(t.verdicts)
+	s.waited = s.proxy.now()
 	if s.held != nil {
-		s.send(s.held)
+		s.goOn()
 		return
 	}
 	t.route = s.overrule(t.route)
-	s.waited = s.proxy.now()
 	s.seek()
 }
 
@@ -80,8 +80,14 @@ func (s *session) seek() {
 	if why == balancer.NotReplayed && s.park() {
 		return
 	}
+	closed := ""
+	if node != 0 && node == s.cluster.view.Primary {
+		if closed = s.cluster.closed(); closed != "" {
+			node, why = s.withoutPrimary(), ""
+		}
+	}
 	if node == 0 {
-		s.holdTurn()
+		s.holdTurn(closed)
 		return
 	}
 	if why != "" {
@@ -135,23 +141,6 @@ func (s *session) chooseNode() (topology.NodeID, string) {
 	return s.cluster.balancer.Pick(v, need, s.proxy.now())
 }
 
-// holdTurn lets the turn wait until there is a node for it, at most hold_writes.
-func (s *session) holdTurn() {
-	left := s.proxy.cfg.HoldWrites - s.proxy.now().Sub(s.waited)
-	if left <= 0 || !s.cluster.hold(s) {
-		s.refuse(s.noNode())
-		return
-	}
-	s.waitFor(phaseHeld, left)
-}
-
-func (s *session) noNode() *refusal {
-	if s.turn.route.Target == router.Standby && s.mode == ListenStandby {
-		return noStandby()
-	}
-	return noPrimary(s.cluster.view.WhyNoPrimary, s.proxy.now().Sub(s.waited).Round(time.Millisecond))
-}
-
 func (s *session) waitFor(p phase, atMost time.Duration) {
 	s.phase = p
 	s.turn.own()
@@ -193,7 +182,7 @@ func (s *session) Refused(err error) {
 			s.seek()
 			return
 		}
-		s.holdTurn()
+		s.holdTurn("")
 	case errors.As(err, &refusal):
 		// The server's own words, as an error of this turn.
 		s.refuse(fromServer(refusal))
@@ -212,7 +201,11 @@ func (s *session) again() {
 	case phaseHeld:
 		s.disarm()
 		s.turn.tried = s.turn.tried[:0]
-		s.seek()
+		if s.held != nil {
+			s.goOn()
+		} else {
+			s.seek()
+		}
 		s.proceed()
 	case phaseLogin:
 		if !s.wait.Waiting() && s.held == nil {
@@ -229,11 +222,11 @@ func (s *session) expired() {
 		s.log.Debug("login took too long")
 		s.fatal(loginTimeout())
 	case phaseLogin:
-		s.fatal(noPrimary(s.cluster.view.WhyNoPrimary, s.proxy.now().Sub(s.waited).Round(time.Millisecond)))
+		s.fatal(notHeldLonger(s.whyHeld(), s.proxy.now().Sub(s.waited).Round(time.Millisecond)))
 	case phaseIdle:
 		s.idleExpired()
 	case phaseHeld:
-		s.refuse(s.noNode())
+		s.holdOver()
 	case phaseParked:
 		s.seek()
 		s.proceed()

@@ -38,6 +38,9 @@ type Proxy struct {
 	log       *zap.Logger
 	loop      *reactor.Loop
 	now       func() time.Time
+	boottime  func() int64 // the clock of leases: nanoseconds of CLOCK_BOOTTIME
+	batch     time.Time    // the loop's time at which batchBoot was read
+	batchBoot int64
 	post      func(func()) bool
 	newTimer  func(func()) timer
 	clusters  []*cluster
@@ -64,7 +67,8 @@ type Proxy struct {
 	cancels    *rate.Limiter
 	nextID     uint64
 	stats      *Stats
-	retry      timer
+	retry      timer // runs while watching: something is held
+	watching   bool
 	sweep      timer
 	draining   bool
 	drained    chan struct{}
@@ -97,6 +101,7 @@ func New(cfg Config, parts Parts, log *zap.Logger) (*Proxy, error) {
 	}
 	p := newProxy(cfg, parts, log)
 	p.loop, p.now, p.post = loop, loop.Now, loop.Post
+	p.boottime = reactor.Boottime
 	p.newTimer = func(fn func()) timer {
 		t := &reactor.Timer{}
 		t.Init(loop, fn)
@@ -127,7 +132,7 @@ func newProxy(cfg Config, parts Parts, log *zap.Logger) *Proxy {
 }
 
 func (p *Proxy) newCluster(part Cluster) *cluster {
-	c := &cluster{Cluster: part, proxy: p, view: part.Board.View(), balancer: part.Balancer, readOnly: part.ReadOnly,
+	c := &cluster{Cluster: part, proxy: p, view: part.Board.View(), lastPrimary: part.Board.View().Primary, balancer: part.Balancer, readOnly: part.ReadOnly,
 		catalog: part.Catalog, credentials: credentials{}, greetings: map[greetingKey]*greeting{},
 		acceptedBy: map[acceptance]struct{}{}, counters: map[turnKey]*atomic.Uint64{},
 		classifier: router.New(router.DefaultConfig())}
@@ -234,16 +239,12 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 // begin runs on the loop, first of all.
 func (p *Proxy) begin() {
+	p.retry = p.newTimer(p.lookAgain)
+	p.sweep = p.newTimer(p.sweepPools)
+	p.sweep.Set(time.Second)
 	for _, c := range p.clusters {
 		c.viewChanged(c.Board.View())
 	}
-	p.retry = p.newTimer(func() {
-		for _, c := range p.clusters {
-			c.wakeHeld()
-		}
-	})
-	p.sweep = p.newTimer(p.sweepPools)
-	p.sweep.Set(time.Second)
 	for _, l := range p.listeners {
 		err := p.loop.Listen(l.socket, func(c *reactor.Conn, remote netip.AddrPort) reactor.Handler {
 			return p.accept(c, l)
@@ -350,7 +351,11 @@ func (p *Proxy) dial(c *cluster, key backend.Key, done func(*backend.Server, err
 				done(nil, err)
 				return
 			}
-			done(p.adopt(key, login, epoch))
+			srv, err := p.adopt(key, login, epoch)
+			if err == nil && c.view.Epoch != epoch {
+				srv.Doom() // it may lead to the primary of an epoch that is over
+			}
+			done(srv, err)
 		})
 		if !posted && login != nil {
 			_ = login.Transport.Close() // the loop has ended, and with it whoever would care

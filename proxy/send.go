@@ -12,7 +12,17 @@ import (
 // first, because a turn must not run under settings that were refused.
 func (s *session) send(srv *backend.Server) {
 	t := s.turn
-	s.held = srv
+	if s.held != srv {
+		s.held, s.grant = srv, s.cluster.grantFor(srv.Key.Node)
+	}
+	s.account() // before the look at the View: see closed
+	if closed := s.blocked(); closed != "" {
+		if s.status == 'I' {
+			s.giveBack()
+		}
+		s.holdTurn(closed)
+		return
+	}
 	t.node = srv.Key.Node
 	t.rerunnable, t.renewable = s.mayRerun(), t.mayRenew()
 	if t.rerunnable || !t.plain {
@@ -382,14 +392,6 @@ func (s *session) sendQuery(out, raw []byte) []byte {
 		}
 	}
 	return append(out, raw...)
-}
-
-// toServer passes on a piece of a message whose beginning has been sent.
-func (s *session) toServer(b []byte) {
-	s.held.Link.Write(b)
-	if s.held.Link.Queued() > highWater {
-		s.pause()
-	}
 }
 
 // mayRerun says whether the turn could be run a second time if its answer is lost or refused

@@ -40,7 +40,7 @@ const (
 	phaseAuth                    // SASL exchange (login.go)
 	phaseLogin                   // authenticated, waiting for what a server reports (greet.go)
 	phaseIdle                    // between turns, in a transaction or not (gather.go)
-	phaseHeld                    // a turn waits for a node to exist (place.go)
+	phaseHeld                    // a turn waits for a node, or for permission to use the primary (hold.go)
 	phaseParked                  // a read waits for a standby that has its own write (place.go)
 	phaseWaiting                 // a turn waits for a server connection (place.go)
 	phasePreparing               // the server gets the session's settings before the turn (send.go)
@@ -88,7 +88,7 @@ type session struct {
 	dirty    bool   // the held server has leftovers that nobody tracks: reset before reuse
 	last     bool   // the server said FATAL: the client has read it and its session ends
 	pin      string // why the server is kept outside transactions
-	holding  bool   // in the cluster's list of those who wait for a node
+	counted  bool   // among the cluster's open writes
 	alarmed  bool   // the timer is set
 	paused   bool   // the client is not read
 
@@ -108,7 +108,11 @@ type session struct {
 	turn   *turn
 	held   *backend.Server    // the server of the turn, the transaction or the pin
 	kept   [2]*backend.Server // session pooling: one per router.Target (Primary, Standby)
+	grant  grant              // under what it was given
+	gate   answerGate         // what it said while that did not count
+	loss   loss               // why the last one was lost
 	wait   backend.Wait
+	hold   holdPlace
 	waited time.Time
 }
 
@@ -262,7 +266,7 @@ func (s *session) proceed() {
 
 // Drained: the client has read what was queued for it (reactor.Handler).
 func (s *session) Drained() {
-	if s.held != nil {
+	if s.held != nil && s.gate.since.IsZero() {
 		s.held.Link.Resume()
 	}
 	s.proceed()
@@ -314,16 +318,20 @@ func (s *session) end() {
 	s.notePin("")
 	s.disarm()
 	s.wait.Leave()
-	s.cluster.forget(s)
+	s.leaveHold()
+	said := s.gate.bytes
+	s.openGate()
 	if srv := s.held; srv != nil && !s.isKept(srv) {
-		s.letGo(srv, left)
+		s.letGo(srv, left, said)
 	}
 	for _, srv := range s.kept {
 		if srv != nil {
-			s.letGo(srv, left)
+			s.letGo(srv, left, said)
 		}
 	}
+	s.proxy.buffers.put(said)
 	s.held, s.kept = nil, [2]*backend.Server{}
+	s.account()
 	if s.turn != nil {
 		s.proxy.turns.put(s.turn)
 		s.turn = nil
@@ -342,74 +350,3 @@ func (s *session) end() {
 	s.in = nil
 	s.proxy.left(s)
 }
-
-// leftover says what a session that ends leaves at the server that it holds.
-type leftover uint8
-
-const (
-	leftUnfinished leftover = iota // a message half sent, or COPY data under way: end the connection
-	leftRead                       // a question whose answer nobody wants any more
-	leftAnswer                     // a turn that runs to its end, as it would without a proxy, or ours
-	leftNothing
-)
-
-func (s *session) unfinished() leftover {
-	t := s.turn
-	switch s.phase {
-	case phaseLogin, phasePreparing, phaseVerifying:
-		if t != nil {
-			return leftAnswer
-		}
-	case phaseTurn:
-		switch {
-		case t.rest > 0 || !t.replies.endReady():
-			return leftUnfinished
-		case t.route.Target == router.Standby, t.retryClass() == router.RetrySafe:
-			return leftRead
-		}
-		return leftAnswer
-	case phaseCopyIn:
-		return leftUnfinished
-	case phaseSkip:
-		if s.held != nil && t.failed {
-			return leftUnfinished
-		}
-	}
-	return leftNothing
-}
-
-// loadedLibrary says whether LOAD has changed the session's server for good.
-func (s *session) loadedLibrary() bool {
-	if s.rs == nil {
-		return false
-	}
-	for _, p := range s.rs.Pins() {
-		if p.Reason == router.PinLibrary {
-			return true
-		}
-	}
-	return false
-}
-
-// letGo gives a server back when the client leaves.
-func (s *session) letGo(srv *backend.Server, left leftover) {
-	if srv != s.held {
-		left = leftNothing
-	}
-	switch {
-	case left == leftUnfinished:
-		s.proxy.cancelQuery(srv, s.cluster)
-		srv.Release(backend.Close)
-	case left == leftRead:
-		s.proxy.cancelQuery(srv, s.cluster)
-		srv.Abandon(nil)
-	case left == leftAnswer:
-		srv.Abandon(nil)
-	case s.status != 'I' && srv == s.held, s.loadedLibrary():
-		srv.Release(backend.Close)
-	default:
-		srv.Release(backend.Reset)
-	}
-}
-
-func (s *session) isKept(srv *backend.Server) bool { return s.kept[0] == srv || s.kept[1] == srv }

@@ -18,6 +18,8 @@ type Stats struct {
 	Cancels       atomic.Uint64
 	CancelsLost   atomic.Uint64 // wrong key, or too many
 	RerunLost     atomic.Uint64 // reads run again because their server was lost
+	HeldTurns     atomic.Int64  // sessions whose request, or login, waits for a node or for the lease
+	HeldAnswers   atomic.Int64  // sessions whose primary's answer waits for the lease
 	RerunRefused  atomic.Uint64 // turns run again on the primary because a standby refused them
 
 	mu       sync.Mutex

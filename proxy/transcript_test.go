@@ -30,6 +30,9 @@ var update = flag.Bool("update", false, "write testdata/*.txt as the machine beh
 //	hangup C, reset S2     the peer shuts down its sending side (a server: closes), or breaks the connection
 //	wait 5s                time passes
 //	view 2 3 1             epoch 2, primary 3 (0: none), standby 1
+//	lease                  from here on an epoch has a lease, held for an hour; "view" ends the old one
+//	renew 1s, suspend, end what happens to the lease; freeze [why] what the View says
+//	open                   asks for the number of open writes
 //	down 2 / down 2 FATAL 53300 "text" / up 2        how dialling ends from now on
 //	queue C 300000, drain C                          what waits in the write queue
 //	cancel C               somebody cancels with C's key
@@ -173,7 +176,7 @@ func playScene(t *testing.T, text string, way func(int) int) string {
 func isObservation(line string) bool {
 	head, rest, _ := strings.Cut(line, " ")
 	switch {
-	case head == "!!", head == "strike", head == "pools" && rest != "", rest == "paused", rest == "reads":
+	case head == "!!", head == "strike", head == "pools" && rest != "", head == "open" && rest != "", rest == "paused", rest == "reads":
 		return true
 	case len(head) < 2:
 		return false
@@ -282,6 +285,15 @@ func (s *scene) command(verb string, args []string, rest string) error {
 		d, err := time.ParseDuration(args[0])
 		s.world().advance(d)
 		return err
+	case "lease", "renew", "suspend", "end":
+		return s.lease(verb, args)
+	case "freeze":
+		s.world().freeze(rest)
+		s.w.settle()
+		return nil
+	case "open":
+		fmt.Fprintf(&s.out, "open = %d, held %d and %d\n", s.world().p.OpenWrites("main"), s.w.p.stats.HeldTurns.Load(), s.w.p.stats.HeldAnswers.Load())
+		return nil
 	case "view":
 		return s.view(args)
 	case "down", "up":
@@ -361,6 +373,7 @@ func (s *scene) configure(args []string) error {
 			"client_idle_timeout":      func(c *Config) { c.ClientIdleTimeout = lasts },
 			"idle_transaction_timeout": func(c *Config) { c.IdleTransactionTimeout = lasts },
 			"hold_writes":              func(c *Config) { c.HoldWrites = lasts },
+			"hold_bytes":               func(c *Config) { c.HoldBytes = number },
 			"max_clients":              func(c *Config) { c.MaxClients = number },
 		}[name]
 		if !ok {
@@ -382,6 +395,28 @@ func (s *scene) view(args []string) error {
 	}
 	s.world().publish(topology.Epoch(ids[0]), ids[1], ids[2:]...)
 	s.w.settle()
+	return nil
+}
+
+func (s *scene) lease(verb string, args []string) error {
+	w := s.world()
+	switch verb {
+	case "lease":
+		v := *w.board.View()
+		w.leased, w.lease = true, &topology.Lease{}
+		v.Lease = w.lease
+		w.lease.Renew(w.now.Add(time.Hour).UnixNano())
+		w.board.Publish(&v)
+		w.c.viewChanged(&v)
+	case "renew":
+		d, err := time.ParseDuration(args[0])
+		w.lease.Renew(w.now.Add(d).UnixNano())
+		return err
+	case "suspend":
+		w.lease.Suspend()
+	case "end":
+		w.lease.End()
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package reactor
 
 import (
+	"math"
 	"os"
 	"time"
 	"unsafe"
@@ -91,4 +92,16 @@ func tune(fd int, cfg *Config) error {
 		}
 	}
 	return nil
+}
+
+// Boottime is CLOCK_BOOTTIME in nanoseconds, the clock of leases: it goes on while the machine sleeps,
+// which Go's own monotonic clock does not. The largest number when the kernel has none: then no lease
+// is held. About 0.2 µs; the vDSO cannot be called from Go.
+func Boottime() int64 {
+	var ts unix.Timespec
+	_, _, errno := unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&ts)), 0)
+	if errno != 0 {
+		return math.MaxInt64
+	}
+	return ts.Nano()
 }
