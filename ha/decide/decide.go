@@ -85,6 +85,8 @@ type Policy struct {
 	WriteVIP string
 	// Hooks are the names of the hooks that run when an operation has made an epoch, in this order.
 	Hooks []string
+	// FenceHooks are the names of those that begin with Fence; nobody waits for them.
+	FenceHooks []string
 }
 
 // Member is another member (or this one) as the leader knows it.

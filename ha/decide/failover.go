@@ -74,6 +74,7 @@ func (p *Picture) recruits() []topology.NodeID {
 // fence recruits, chooses, stops the old primary, and waits for the leases.
 func (p *Picture) fence(op *record.Operation) Plan {
 	w := p.work(op)
+	w.fenceHooks()
 	waiting := w.recruit()
 	crashed := p.crashed()
 	stopping := crashed && w.stopOld()
@@ -155,6 +156,15 @@ func (w *work) recruit() (waiting []topology.NodeID) {
 func (p *Picture) crashed() bool {
 	t := p.tally(p.Record.Epoch.Primary)
 	return t.by[Refused] >= t.quorum
+}
+
+// fenceHooks begins the user's own ways to fence the old primary. What they come to changes nothing here.
+func (w *work) fenceHooks() {
+	for _, hook := range w.p.Policy.FenceHooks {
+		a := w.action(Hook, w.p.Record.Epoch.Primary)
+		a.Mode = hook
+		w.do(a, 1)
+	}
 }
 
 // stopOld stops the old primary as well as that can be done, and says whether it may still succeed.

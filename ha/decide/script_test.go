@@ -249,6 +249,8 @@ func (w *world) policy(f []string) {
 			w.p.Policy.MaxLag = uint64(w.number(value))
 		case "hook":
 			w.p.Policy.Hooks = append(w.p.Policy.Hooks, value)
+		case "fence_hook":
+			w.p.Policy.FenceHooks = append(w.p.Policy.FenceHooks, value)
 		default:
 			w.t.Fatalf("no such policy: %s", key)
 		}

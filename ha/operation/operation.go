@@ -22,7 +22,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/cstproxy/cstproxy/ha/decide"
+	"github.com/cstproxy/cstproxy/ha/hook"
 	"github.com/cstproxy/cstproxy/ha/pgnode"
+	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/remote"
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
@@ -40,8 +42,9 @@ type Config struct {
 	// Now is the leader's monotonic clock, the one of decide.Picture.
 	Now       func() time.Duration
 	Addresses Addresses
-	// Others do the verbs that are not about a server (hooks).
-	Others map[decide.Verb]func(context.Context, decide.Action) error
+	Hooks     hook.Config
+	// Record is what the log says of the cluster now; hooks are told of it. nil where there are none.
+	Record func() *record.Cluster
 	// Progress is called with each line that a long action writes; from another goroutine than Do's,
 	// never after Do has returned. May be nil.
 	Progress func(a decide.Action, line string)
@@ -52,6 +55,8 @@ type Node struct {
 	topology.Node
 	// SQL leads to the database postgres as a superuser.
 	SQL *pgnode.Server
+	// Trigger leads to the database in which Hooks.TriggerFunc is called; nil: SQL does.
+	Trigger *pgnode.Server
 	// Host is the way to its host; nil: there is none, and what needs it fails.
 	Host *remote.Host
 	// Login is the account of Host. When it is root, commands are run as Node.OSUser by runuser;
@@ -91,6 +96,9 @@ func New(cfg Config, log *zap.Logger) (*Executor, error) {
 		return nil, errors.New("operations need the leader's clock")
 	}
 	if err := cfg.Addresses.validate(); err != nil {
+		return nil, err
+	}
+	if err := cfg.Hooks.Validate(); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -197,9 +205,8 @@ func (e *Executor) within(ctx context.Context, a decide.Action, n Node) error {
 		return e.rebuild(ctx, a, n)
 	case decide.TakeVIP, decide.DropVIP:
 		return e.moveVIP(ctx, a, n)
-	}
-	if do := e.cfg.Others[a.Verb]; do != nil {
-		return do(ctx, a)
+	case decide.Hook:
+		return e.runHook(ctx, a, n)
 	}
 	return fmt.Errorf("nobody here can do %q", a.Verb)
 }

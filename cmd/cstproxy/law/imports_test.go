@@ -106,7 +106,7 @@ func forbidden(from, to string) string {
 	case within(from, "ha/record") && to != "ha/topology",
 		within(from, "ha/lease", "ha/decide") && !within(to, "ha/record", "ha/topology"):
 		return "what is decided depends on values alone"
-	case within(from, "ha/gossip", "ha/vip") && to != "ha/topology":
+	case within(from, "ha/gossip", "ha/vip", "ha/hook") && to != "ha/topology":
 		return "of ours it imports only ha/topology"
 	case within(from, "ha/peer"):
 		return "it imports nothing of ours"
@@ -120,7 +120,7 @@ func forbidden(from, to string) string {
 	case within(from, "ha/remote") && to != "ha/topology" && !within(to, "ha/remote"):
 		return "ha/remote knows of us only ha/topology"
 	case within(from, "ha/pgnode") && !within(to, "ha/topology", "ha/record"),
-		within(from, "ha/operation") && !within(to, "ha/topology", "ha/record", "ha/decide", "ha/pgnode", "ha/remote", "ha/vip"):
+		within(from, "ha/operation") && !within(to, "ha/topology", "ha/record", "ha/decide", "ha/pgnode", "ha/remote", "ha/vip", "ha/hook"):
 		return "what acts on servers knows what was decided, and nobody who decides or agrees"
 	case within(to, "ha/pglocal", "ha/remote/sshlocal") && !within(from, "cmd", "ha/pglocal", "ha/remote/sshlocal"):
 		return "test clusters are for tests and the demo"
