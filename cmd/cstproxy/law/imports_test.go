@@ -146,7 +146,7 @@ var homes = map[string][]string{
 	"github.com/coreos/go-systemd/v22":       {"cmd"},
 	"github.com/lib/pq":                      {},
 	"github.com/prometheus/client_golang":    {"admin", "cmd"},
-	"net/http":                               {"admin", "cmd"},
+	"net/http":                               {"admin", "cmd", "ha/hook"},
 	"golang.org/x/sys/unix":                  {"proxy/reactor", "ha", "cmd", "bench"},
 	"syscall":                                {"proxy/reactor", "proxy", "ha", "cmd", "bench"},
 	"os/exec":                                {"ha", "cmd", "bench"},
