@@ -164,6 +164,8 @@ type Fact struct {
 	// Recruited is the marker cstproxy.epoch; 0 when it is not recruited. It counts for an
 	// operation only with Streaming false.
 	Recruited topology.Epoch
+	// Marked is the newest epoch that its marker names, also when it was released since.
+	Marked topology.Epoch
 	// Running: a postmaster runs (by SSH); Stopped: it was seen not to.
 	Running, Stopped bool
 	// NoVIP: the write VIP was looked for on the node's host, and is not there.

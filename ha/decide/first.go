@@ -37,7 +37,7 @@ func (p *Picture) firstSight() Plan {
 	}
 	f := &first.Fact
 	e := record.Epoch{
-		Number: p.Record.LastEpoch + 1, Primary: first.ID, Address: first.Address(), SystemID: f.SystemID, History: f.History, Settings: f.Settings,
+		Number: p.unheard() + 1, Primary: first.ID, Address: first.Address(), SystemID: f.SystemID, History: f.History, Settings: f.Settings,
 		Standbys: record.Standbys{Sync: p.syncSet(f.Sync, first.ID)},
 	}
 	for i := range p.Nodes {
@@ -47,6 +47,16 @@ func (p *Picture) firstSight() Plan {
 	}
 	why := fmt.Sprintf("node %d is the primary, on timeline %d", first.ID, f.History.Timeline)
 	return p.commit(record.Entry{Adopt: &record.Adopt{Epoch: e, Why: why}}, "%s", why)
+}
+
+// unheard is the highest epoch that may ever have been given: by this fleet, or by another one before
+// it, as the servers remember. They refuse what comes from a lower one.
+func (p *Picture) unheard() topology.Epoch {
+	highest := p.Record.LastEpoch
+	for i := range p.Nodes {
+		highest = max(highest, p.Nodes[i].Fact.Marked)
+	}
+	return highest
 }
 
 // doubts says why a node that claims to be primary may be an old one.

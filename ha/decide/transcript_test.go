@@ -94,6 +94,8 @@ func (w *world) node(id topology.NodeID, settings []string) {
 			f.Upstream = w.id(value)
 		case "recruited":
 			f.Recruited = topology.Epoch(w.number(value))
+		case "marked":
+			f.Marked = topology.Epoch(w.number(value))
 		case "moved":
 			f.Moved = w.p.Now - w.duration(value)
 		case "reaches-primary":

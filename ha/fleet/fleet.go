@@ -71,6 +71,9 @@ type Servers struct {
 	// could not be read. Before its birth a fleet looks there, lest it takes servers that another one
 	// operates. nil: no host can be read.
 	Stamps func(ctx context.Context) ([]Stamp, []string)
+	// Reign runs while this member leads, until ctx ends with the leadership of that term: what a leader
+	// keeps in order beside its operations. nil: nothing.
+	Reign func(ctx context.Context, term uint64)
 }
 
 // Parts are run by Run, and are of use to others meanwhile. A nil Link makes a member alone: a fleet

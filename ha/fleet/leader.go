@@ -40,6 +40,9 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	seats.Go(func() error { f.found(ctx); return nil })
 	for _, s := range r.seats {
 		seats.Go(func() error { f.govern(ctx, s); return nil })
+		if s.Servers.Reign != nil {
+			seats.Go(func() error { s.Servers.Reign(ctx, term); return nil })
+		}
 	}
 	err := seats.Wait()
 	f.mu.Lock()

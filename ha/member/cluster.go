@@ -11,10 +11,13 @@ import (
 	"github.com/cstproxy/cstproxy/ha"
 	"github.com/cstproxy/cstproxy/ha/decide"
 	"github.com/cstproxy/cstproxy/ha/fleet"
+	"github.com/cstproxy/cstproxy/ha/hook"
 	"github.com/cstproxy/cstproxy/ha/operation"
 	"github.com/cstproxy/cstproxy/ha/pgnode"
+	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/remote"
 	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/ha/vip"
 )
 
 // actionTime bounds one question of an operation to a server; a host that is away costs this much.
@@ -29,6 +32,7 @@ type cluster struct {
 	log    *zap.Logger
 
 	replication, superuser pgnode.Conninfo
+	addresses              operation.Addresses
 	senses                 senses
 
 	mu       sync.Mutex
@@ -55,7 +59,14 @@ func (m *Member) newCluster(conf *ha.ClusterConfig, watch ha.Config) (*cluster, 
 		if err != nil {
 			return nil, err
 		}
-		node := operation.Node{Node: n, SQL: server, Login: c.login(n), BinDir: conf.Operation.BinFolder}
+		node := operation.Node{Node: n, SQL: server, Login: c.login(n), Elevate: conf.Operation.Elevate, BinDir: conf.Operation.BinFolder}
+		if conf.Operation.TriggerFunction != "" {
+			called := access
+			called.Database = conf.Operation.TriggerDatabase
+			if node.Trigger, err = pgnode.New(called); err != nil {
+				return nil, err
+			}
+		}
 		if conf.Operation.Enabled && conf.Operation.SSHKeyFile != "" {
 			if node.Host, err = m.hosts.way(c.wayTo(n)); err != nil {
 				return nil, fmt.Errorf("node %d: %w", n.ID, err)
@@ -63,7 +74,35 @@ func (m *Member) newCluster(conf *ha.ClusterConfig, watch ha.Config) (*cluster, 
 		}
 		c.nodes = append(c.nodes, node)
 	}
+	if c.addresses, err = addressesOf(conf, m.log); err != nil {
+		return nil, err
+	}
 	return c, c.sense()
+}
+
+func addressesOf(conf *ha.ClusterConfig, log *zap.Logger) (operation.Addresses, error) {
+	a := operation.Addresses{}
+	for _, want := range []struct {
+		to   *vip.VIP
+		kind vip.Kind
+		text string
+	}{{&a.Write, vip.Write, conf.WriteVIP}, {&a.Read, vip.Read, conf.ReadVIP}} {
+		if want.text == "" || !conf.Operation.Enabled {
+			continue
+		}
+		prefix, err := vip.Parse(want.text)
+		if err != nil {
+			return a, err
+		}
+		*want.to = vip.VIP{Kind: want.kind, Cluster: conf.Name, Prefix: prefix, Interface: conf.VIPInterface}
+		a.Segment = vip.NewLocal(log)
+	}
+	return a, nil
+}
+
+func hooksOf(conf *ha.ClusterConfig) hook.Config {
+	o := &conf.Operation
+	return hook.Config{PreFence: o.PreFence, PostPromote: o.PostPromote, OnRoleChange: o.OnRoleChange, TriggerFunc: o.TriggerFunction}
 }
 
 func (c *cluster) login(n topology.Node) string {
@@ -90,7 +129,7 @@ func (c *cluster) fleet() fleet.Cluster {
 			Node: c.nodes[i].Node, NoFailover: tags.NoFailover, NoSync: tags.NoSync, Priority: tags.Priority, Managed: c.conf.Operation.Enabled,
 		})
 	}
-	f.Servers = fleet.Servers{Look: c.look, Rule: c.rule, Prove: c.prove, Do: c.do}
+	f.Servers = fleet.Servers{Look: c.look, Rule: c.rule, Prove: c.prove, Do: c.do, Stamps: c.stamps, Reign: c.reign}
 	if c.member.parts.Open != nil {
 		f.Servers.Open = func() int { return c.member.parts.Open(c.name) }
 	}
@@ -117,7 +156,7 @@ func (c *cluster) policy() decide.Policy {
 		p.Unreachable = o.UnreachableAfter
 	}
 	if o.Enabled {
-		p.WriteVIP = c.conf.WriteVIP
+		p.WriteVIP, p.FenceHooks, p.Hooks = c.conf.WriteVIP, hooksOf(c.conf).Before(), hooksOf(c.conf).After()
 	}
 	return p
 }
@@ -145,9 +184,38 @@ func (c *cluster) executorFor(fleetName string) (*operation.Executor, error) {
 	}
 	e, err := operation.New(operation.Config{
 		Fleet: fleetName, Cluster: c.name, Nodes: c.nodes, Replication: c.replication, Superuser: c.superuser, Now: fleet.Now,
-	}, c.log)
+		Addresses: c.addresses, Hooks: hooksOf(c.conf), Record: c.record,
+		Progress: func(a decide.Action, line string) { c.member.fleet.Progress(c.name, a, line) },
+	}, c.member.log)
 	if err == nil {
 		c.executor, c.fleets = e, fleetName
 	}
 	return e, err
+}
+
+// record is what the fleet has agreed on about the cluster.
+func (c *cluster) record() *record.Cluster {
+	r, err := c.member.fleet.Record(c.name)
+	if err != nil {
+		return &record.Cluster{} // the fleet was made with this cluster
+	}
+	return r
+}
+
+// stamps are what the hosts' ratchets remember.
+func (c *cluster) stamps(ctx context.Context) (list []fleet.Stamp, missing []string) {
+	for i := range c.nodes {
+		n := &c.nodes[i]
+		if n.Host == nil {
+			continue
+		}
+		seen, err := n.Host.Seen(ctx)
+		if err != nil {
+			missing = append(missing, fmt.Sprintf("node %d: %v", n.ID, err))
+		}
+		for _, t := range seen {
+			list = append(list, fleet.Stamp{Fleet: t.Fleet, Cluster: t.Cluster, Epoch: topology.Epoch(t.Epoch)})
+		}
+	}
+	return list, missing
 }

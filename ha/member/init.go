@@ -81,16 +81,7 @@ func (c *cluster) initServer(ctx context.Context, n *operation.Node, say func(st
 	if report.Fact.Role != topology.RolePrimary {
 		return nil
 	}
-	access, err := c.conf.Superuser(actionTime)
-	if err != nil {
-		return err
-	}
-	access.Host, access.Port, access.Database = n.Node.Host, n.Port, pgnode.HeartbeatDatabase
-	server, err := pgnode.New(access)
-	if err != nil {
-		return err
-	}
-	if err := server.MakeHeartbeat(ctx); err != nil {
+	if err := c.member.parts.Agent.PrepareHeartbeat(ctx, c.name); err != nil {
 		return fmt.Errorf("make the heartbeat's table: %w", err)
 	}
 	say("it is the primary; database %s with table %s is there", pgnode.HeartbeatDatabase, pgnode.HeartbeatTable)

@@ -72,7 +72,7 @@ func host(h *remote.Host) string {
 func factOf(o *pgnode.Observation, nodes []ha.NodeStatus) decide.Fact {
 	f := decide.Fact{
 		Role: o.Role, SystemID: o.SystemID, History: o.History, Write: o.Write, Receive: o.Receive, Replay: o.Replay,
-		Streaming: o.Receiver == "streaming", Running: true, Complete: o.Complete,
+		Streaming: o.Receiver == "streaming", Running: true, Complete: o.Complete, Marked: o.Marker.Epoch,
 		Settings: decide.Settings{MaxConnections: o.Settings.MaxConnections, MaxWorkers: o.Settings.MaxWorkers,
 			MaxSenders: o.Settings.MaxSenders, MaxPrepared: o.Settings.MaxPrepared, MaxLocks: o.Settings.MaxLocks},
 	}

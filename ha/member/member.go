@@ -153,6 +153,9 @@ func (m *Member) Fleet() *fleet.Fleet { return m.fleet }
 func (m *Member) Run(ctx context.Context) error {
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return m.hosts.run(ctx) })
+	for _, c := range m.clusters {
+		parts.Go(func() error { return c.senses.run(ctx) })
+	}
 	parts.Go(func() error { return m.fleet.Run(ctx) })
 	if m.gossip != nil {
 		parts.Go(func() error { return m.gossip.Run(ctx) })

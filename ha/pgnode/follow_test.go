@@ -152,6 +152,16 @@ func TestTheRecruitedStandbyIsPromotedAndTheOtherFollows(t *testing.T) {
 	if err := c.Checkpoint(within(t, ample)); err != nil {
 		t.Error(err)
 	}
+	b.Kill() // before d has made a restart point: its control file is still on timeline 1
+	cd := connect(t, sd)
+	for o := (Observation{Receiver: "streaming"}); o.Receiver != ""; {
+		if o, err = cd.Probe(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if o.Timeline != 2 || !o.History.Known() {
+			t.Fatalf("without the primary that it followed: %+v", o)
+		}
+	}
 }
 
 func TestSlotsAreKeptOnAStandbyAsWell(t *testing.T) {

@@ -61,13 +61,14 @@ type Settings struct {
 // replayed timeline has no function: the receiver's is ahead of or equal to it, the control file's
 // behind or equal. The CASEs keep functions that fail during recovery (and the reverse) from being
 // called. Columns of versions 10 to 18; those that a version lacks are NULL by way of to_jsonb.
+// Without a receiver the files tell which timeline was received last, see receivedColumn.
 // pg_stat_activity costs as much as there are connections, so it is asked only where it counts.
 const probeSQL = `SELECT r.r,
  current_setting('server_version_num'),
  (SELECT system_identifier FROM pg_control_system()),
  CASE WHEN r.r THEN NULL ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END,
  CASE WHEN r.r THEN greatest(w.received_tli,
-   (SELECT timeline_id FROM pg_control_checkpoint()), k.min_recovery_end_timeline) END,
+   (SELECT timeline_id FROM pg_control_checkpoint()), k.min_recovery_end_timeline, ` + receivedColumn + `) END,
  CASE WHEN r.r THEN NULL ELSE pg_current_wal_insert_lsn() END,
  CASE WHEN r.r THEN NULL ELSE pg_current_wal_lsn() END,
  CASE WHEN r.r THEN NULL ELSE pg_current_wal_flush_lsn() END,
@@ -89,6 +90,18 @@ const probeSQL = `SELECT r.r,
  ` + completeColumn + `,
  ` + warningColumns + `
 FROM (SELECT pg_is_in_recovery() AS r) AS r CROSS JOIN pg_control_recovery() AS k LEFT JOIN pg_stat_wal_receiver AS w ON true`
+
+// receivedColumn is the timeline of the newest log that a standby without a receiver has: a receiver
+// writes each segment under the timeline that it streams, from the segment's begin on, so that the one
+// that holds the last position bears it. The control file learns of it minutes later, at the next
+// restart point.
+const receivedColumn = `CASE WHEN r.r AND w.pid IS NULL THEN (
+   SELECT max(('x' || substr(f.name, 1, 8))::bit(32)::bigint)
+   FROM (SELECT div(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn - 1, s.size)::bigint AS number,
+           (4294967296 / s.size)::bigint AS per
+         FROM (SELECT pg_size_bytes(current_setting('wal_segment_size'))::numeric AS size) AS s) AS p, pg_ls_waldir() AS f
+   WHERE f.name ~ '^[0-9A-F]{24}$'
+     AND substr(f.name, 9) = upper(lpad(to_hex(p.number / p.per), 8, '0') || lpad(to_hex(p.number % p.per), 8, '0'))) END`
 
 const probeColumns = 34
 

@@ -131,8 +131,8 @@ func (c *Cluster) adopt(a *Adopt) error {
 		return stale("epoch %d was to be followed by an observed one, but epoch %d is current", a.Current, c.Epoch.Number)
 	case c.Operation != nil:
 		return stale("%s %d is under way", c.Operation.Kind, c.Operation.ID)
-	case a.Epoch.Number != c.LastEpoch+1:
-		return stale("epoch %d does not follow %d, the highest number given", a.Epoch.Number, c.LastEpoch)
+	case a.Epoch.Number <= c.LastEpoch:
+		return stale("epoch %d is not above %d, the highest number given", a.Epoch.Number, c.LastEpoch)
 	case a.Epoch.Number > maxEpoch || a.Epoch.Primary <= 0 || a.Epoch.Operation != 0:
 		return malformed("epoch %d with node %d as its primary, made by operation %d", a.Epoch.Number, a.Epoch.Primary, a.Epoch.Operation)
 	}

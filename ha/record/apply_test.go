@@ -108,7 +108,7 @@ func TestWhatDoesNotFitChangesNothing(t *testing.T) {
 		{"no cluster", founded, Entry{Froze: &Frozen{}}, ErrMalformed, "cluster"},
 		{"before the fleet has a name", &State{}, adopt(), ErrStale, "not been founded"},
 		{"a second birth", founded, found(), ErrStale, "already"},
-		{"below the floor", founded, Entry{Cluster: cluster, Adopt: &Adopt{Epoch: Epoch{Number: 1, Primary: 1}}}, ErrStale, "does not follow 6"},
+		{"below the floor", founded, Entry{Cluster: cluster, Adopt: &Adopt{Epoch: Epoch{Number: 1, Primary: 1}}}, ErrStale, "is not above 6"},
 		{"adopted twice", adopted, adopt(), ErrStale, "epoch 7 is current"},
 		{"adopted beside a failover", begun, Entry{Cluster: cluster, Adopt: &Adopt{Current: 7, Epoch: Epoch{Number: 9, Primary: 2}}}, ErrStale, "under way"},
 		{"a number given before", begun, begin(failover()), ErrStale, "does not follow 1"},

@@ -25,7 +25,8 @@ type Found struct {
 }
 
 // Adopt makes an epoch of what was observed: the first primary, or one that was promoted by hand. It
-// counts while Current is the cluster's epoch and no operation is under way.
+// counts while Current is the cluster's epoch and no operation is under way. Its number is above every
+// one that was given; it may leave some out.
 type Adopt struct {
 	Current topology.Epoch `json:"current"`
 	Epoch   Epoch          `json:"epoch"`
