@@ -26,6 +26,7 @@ type fixture struct {
 	board *topology.Board
 	agent *Agent
 	stop  func()
+	beats string // in whose name heartbeats are written
 }
 
 // newFixture starts PostgreSQL and writes its nodes into a configuration; run starts the agent.
@@ -62,6 +63,9 @@ func (f *fixture) run() {
 	agent, err := New(f.conf, map[string]*topology.Board{"c1": f.board}, nil, zaptest.NewLogger(f.t))
 	if err != nil {
 		f.t.Fatal(err)
+	}
+	if f.beats != "" {
+		f.must(agent.Beat("c1", f.beats))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
