@@ -172,6 +172,9 @@ type Fact struct {
 	NoVIP bool
 	// Complete: not in the middle of a pg_basebackup or pg_rewind, and consistent.
 	Complete bool
+	// Halfway: a rewind was left there, before it changed anything or after it had ended, and goes on when
+	// it is repeated.
+	Halfway bool
 	// DiskFull: no space for log.
 	DiskFull bool
 	Settings Settings

@@ -36,6 +36,8 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 		return p.stopHung(w, n)
 	case fact.SystemID != 0 && fact.SystemID != p.Record.Epoch.SystemID:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d is of another system; `cstproxy ctl repair -i %d --mode rebuild` replaces what is there", n.ID, n.ID))
+	case fact.Halfway && !p.Record.Mark(n.ID).Twin:
+		return p.rewind(w, n, f)
 	case !fact.Complete, p.Record.Mark(n.ID).Twin:
 		return p.rebuild(w, n, f)
 	case p.diverged(n):

@@ -131,6 +131,8 @@ func (w *world) flag(n *Node, key string) {
 		f.Stopped, f.Running, f.At = false, true, w.p.Now
 	case "incomplete":
 		f.Complete = false
+	case "halfway":
+		f.Complete, f.Halfway = false, true
 	case "full":
 		f.DiskFull = true
 	case "nofailover":
@@ -219,7 +221,7 @@ func (w *world) effect(a Action) {
 		w.p.LastRecruit = w.p.Now
 	case Release, Follow, Rewind, Rebuild:
 		f.Recruited, f.Streaming, f.Upstream = 0, true, a.Upstream
-		f.Role, f.Stopped, f.Running, f.Complete = topology.RoleStandby, false, true, true
+		f.Role, f.Stopped, f.Running, f.Complete, f.Halfway = topology.RoleStandby, false, true, true, false
 		if up := w.p.node(a.Upstream); a.Verb != Release {
 			f.History = up.Fact.History
 			f.Receive, f.Replay = up.Fact.Write, up.Fact.Write

@@ -97,7 +97,7 @@ $real "$@" & sleep 0.05; kill -9 $!; exit 1
 		}
 	}
 	_, r := s.Do(t.Context(), action(decide.Look, a, 2, record.Done))
-	if r.Fact.Complete || r.Host.Unfinished != "rewinding" {
+	if r.Fact.Complete || r.Fact.Halfway || r.Host.Unfinished != "rewinding" {
 		t.Fatalf("%+v, %+v", r.Fact, r.Host)
 	}
 	s.must(from(action(decide.Rebuild, a, 2, record.Done), b))
@@ -113,7 +113,7 @@ func TestARewindThatDiedBeforeOrAfterGoesOn(t *testing.T) {
 		dir := crippled(t, name, script)
 		s.Executor = s.executor(func(n *Node) { n.BinDir = dir })
 		result, r := s.Do(t.Context(), rewind)
-		if result.Err == "" || r.Host == nil || r.Host.Unfinished != phase {
+		if result.Err == "" || r.Host == nil || r.Host.Unfinished != phase || r.Fact.Halfway != (phase != "") || r.Fact.Complete && r.Fact.Halfway {
 			t.Fatalf("%q, %+v\n%s", result.Err, r.Host, s.said())
 		}
 		if err := a.Start(t.Context()); err == nil && phase != "" {
