@@ -83,7 +83,7 @@ func (e *Executor) ask(ctx context.Context, n Node) (pgnode.Observation, pgnode.
 func (e *Executor) ofServer(o pgnode.Observation, f pgnode.Facts) decide.Fact {
 	fact := decide.Fact{
 		Role: o.Role, SystemID: o.SystemID, History: o.History, Write: o.Write, Receive: o.Receive, Replay: o.Replay,
-		Streaming: f.Streaming, Running: true, Complete: f.Complete, Marked: f.Marker.Epoch, Marked: f.Marker.Epoch,
+		Streaming: f.Streaming, Running: true, Complete: f.Complete, Marked: f.Marker.Epoch,
 		Settings: decide.Settings{MaxConnections: o.Settings.MaxConnections, MaxWorkers: o.Settings.MaxWorkers,
 			MaxSenders: o.Settings.MaxSenders, MaxPrepared: o.Settings.MaxPrepared, MaxLocks: o.Settings.MaxLocks},
 	}
