@@ -42,6 +42,8 @@ func (p *Picture) after(op *record.Operation) Plan {
 			} else {
 				note(name(n.ID), state)
 			}
+		case w.runs(Stop, n.ID):
+			note(name(n.ID), pending) // the fence's own, which the next one would end and be as long as
 		default:
 			note(name(n.ID), w.quell(n))
 		}

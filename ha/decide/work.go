@@ -70,6 +70,11 @@ func (w *work) do(a Action, tries int) progress {
 	return pending
 }
 
+// runs says whether an action of the verb on the node is under way, from whatever step.
+func (w *work) runs(verb Verb, node topology.NodeID) bool {
+	return slices.ContainsFunc(w.p.Running, func(a Action) bool { return a.Verb == verb && a.Node == node && a.Operation == w.op.ID })
+}
+
 // hold is do for an effect that the facts do not show: when a succeeded some time ago, something
 // has undone it, and it is done again. The caller bounds that by the age of the task.
 func (w *work) hold(a Action, tries int) progress {
