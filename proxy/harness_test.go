@@ -331,6 +331,7 @@ type fakeLink struct {
 	closed  bool // by the proxy
 	dead    bool
 	secure  func(tls.ConnectionState, error)
+	spy     func(b []byte) // sees what the proxy writes, when it does
 }
 
 func (l *fakeLink) Write(b []byte) {
@@ -339,6 +340,9 @@ func (l *fakeLink) Write(b []byte) {
 }
 
 func (l *fakeLink) Buffer(b []byte) {
+	if l.spy != nil {
+		l.spy(b)
+	}
 	if !l.closed && !l.dead && !l.shut {
 		l.out = append(l.out, b...)
 	}

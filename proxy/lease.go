@@ -124,25 +124,26 @@ func (p *Proxy) OpenWrites(cluster string) int {
 	return 0
 }
 
-// LeaseStat is a member's permission to use the primary of a cluster at one moment.
-type LeaseStat struct {
-	Cluster string
-	// Remaining is for how long it is held from now on, to the millisecond and at most a minute; 0 when
-	// it is not.
+// PrimaryUse is how a member uses the primary of a cluster at one moment.
+type PrimaryUse struct {
+	Cluster    string
+	OpenWrites int
+	// Leased says that the primary may be used only under a lease, and Remaining for how long from now
+	// on this member holds it, to the millisecond and at most a minute; 0 when it does not.
+	Leased    bool
 	Remaining time.Duration
 }
 
-// Leases lists the clusters whose primary needs a lease. Any goroutine may call it.
-func (p *Proxy) Leases() []LeaseStat {
-	var list []LeaseStat
-	for _, c := range p.clusters {
-		l := c.Board.View().Lease
-		if l == nil {
-			continue
+// Primaries lists how the clusters' primaries are used. Any goroutine may call it.
+func (p *Proxy) Primaries() []PrimaryUse {
+	list := make([]PrimaryUse, len(p.clusters))
+	for i, c := range p.clusters {
+		list[i] = PrimaryUse{Cluster: c.Name, OpenWrites: int(c.writes.Load())}
+		if l := c.Board.View().Lease; l != nil {
+			now := p.boottime()
+			ms := sort.Search(int(time.Minute/time.Millisecond), func(ms int) bool { return !l.Held(now + int64(ms)*int64(time.Millisecond)) })
+			list[i].Leased, list[i].Remaining = true, time.Duration(ms)*time.Millisecond
 		}
-		now := p.boottime()
-		ms := sort.Search(int(time.Minute/time.Millisecond), func(ms int) bool { return !l.Held(now + int64(ms)*int64(time.Millisecond)) })
-		list = append(list, LeaseStat{c.Name, time.Duration(ms) * time.Millisecond})
 	}
 	return list
 }

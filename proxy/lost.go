@@ -101,7 +101,7 @@ func (s *session) lostInTurn(srv *backend.Server) {
 	if t.mayGoElsewhere() && t.retryClass() == router.RetrySafe {
 		t.tried = append(t.tried, t.node)
 		s.proxy.stats.rerun("lost")
-		s.rerun(router.Route{Target: router.Standby, Why: "read run again elsewhere"})
+		s.rerun(t.elsewhere())
 		return
 	}
 	if s.inMessage(srv) {
@@ -133,13 +133,22 @@ func (s *session) lostInTurn(srv *backend.Server) {
 	s.deny(reason)
 }
 
+// reads says whether the turn does nothing but read, wherever it was sent.
+func (t *turn) reads() bool {
+	for _, v := range t.verdicts {
+		if v.Route.Target != router.Standby || v.Retry != router.RetrySafe {
+			return false
+		}
+	}
+	return len(t.verdicts) > 0
+}
+
 // lossReason says what is known of a turn whose server is gone.
 func (s *session) lossReason() *refusal {
 	t := s.turn
-	ends, reads := false, len(t.verdicts) > 0
+	ends := false
 	for _, v := range t.verdicts {
 		ends = ends || v == tooLong // nobody knows
-		reads = reads && v.Route.Target == router.Standby && v.Retry == router.RetrySafe
 		for i := range v.Effects {
 			k := v.Effects[i].Kind
 			ends = ends || k == router.EffectCommit || k == router.EffectPrepareTransaction
@@ -148,7 +157,7 @@ func (s *session) lossReason() *refusal {
 	switch {
 	case t.began != 'I' && !ends:
 		return transactionLost(s.loss)
-	case t.began == 'I' && reads:
+	case t.began == 'I' && t.reads():
 		return serverUnreachable()
 	}
 	return outcomeUnknown(s.loss)

@@ -21,6 +21,12 @@ func (r *reader) serverError(msg []byte) backend.Disposal {
 		return r.brokeOff()
 	case ours:
 		return r.settingsRefused(body)
+	case last && r.stopped(code):
+		r.flush()
+		r.ended = true
+		s.dropServer(r.srv)
+		s.serverLost(r.srv, serverGone)
+		return backend.Swallow
 	case t == nil:
 		s.last = s.last || last
 		return backend.Forward
@@ -41,6 +47,12 @@ func (r *reader) serverError(msg []byte) backend.Disposal {
 		return backend.Swallow
 	}
 	return backend.Forward
+}
+
+// stopped says whether the server's last word is that of a primary that is being replaced: its sessions
+// stay, and hear what became of their transactions.
+func (r *reader) stopped(code string) bool {
+	return r.s.grant.primary && code[:min(2, len(code))] == "57" && r.s.cluster.Board.View().Frozen != ""
 }
 
 // clientNames puts the client's own name of a statement into an error that the server gave for it;
@@ -83,7 +95,7 @@ func (s *session) runElsewhere(r *reader, code string, last bool) bool {
 			s.giveUp(r)
 		}
 		r.ended = true
-		s.rerun(router.Route{Target: router.Standby, Why: "read run again elsewhere"})
+		s.rerun(t.elsewhere())
 		return true
 	case refusedByStandby(code) && class != router.RetryNever && s.mode != ListenStandby && t.node != s.cluster.view.Primary:
 		if code == "25006" {
@@ -96,6 +108,15 @@ func (s *session) runElsewhere(r *reader, code string, last bool) bool {
 		return true
 	}
 	return false
+}
+
+// elsewhere is where a lone read goes that has lost its server: to a standby or, if it was meant for
+// the primary, to whoever is that now.
+func (t *turn) elsewhere() router.Route {
+	if t.route.Target != router.Standby {
+		return t.route
+	}
+	return router.Route{Target: router.Standby, Why: "read run again elsewhere"}
 }
 
 // refusedByStandby lists what a standby answers to a turn that the primary may well run: a write,

@@ -398,5 +398,8 @@ func (s *session) sendQuery(out, raw []byte) []byte {
 // before any of it is at the client.
 func (s *session) mayRerun() bool {
 	t := s.turn
-	return t.route.Target == router.Standby && s.status == 'I' && !t.open
+	if s.status != 'I' || t.open {
+		return false
+	}
+	return t.route.Target == router.Standby || t.route.Target == router.Primary && t.reads()
 }

@@ -19,6 +19,7 @@ func (d *dataPlane) stats() any {
 		"logins": st.Logins.Load(), "login_failures": st.LoginFailures.Load(),
 		"cancels": st.Cancels.Load(), "cancels_ignored": st.CancelsLost.Load(),
 		"reruns_lost": st.RerunLost.Load(), "reruns_refused": st.RerunRefused.Load(),
+		"held_requests": st.HeldTurns.Load(), "held_answers": st.HeldAnswers.Load(),
 		"refusals": st.Refusals(), "pins": st.Pins(), "turns": turnRows(st.Turns()), "pools": poolRows(d.proxy.Pools()),
 	}
 }
@@ -72,6 +73,7 @@ type proxyCollector struct {
 	turns, refusals *prometheus.Desc
 	pins            *prometheus.Desc
 	pool, waited    *prometheus.Desc
+	lease, writes   *prometheus.Desc
 	single          []singleMetric
 }
 
@@ -93,14 +95,20 @@ func newProxyCollector(p *proxy.Proxy) *proxyCollector {
 		refusals: desc("refusals_total", "Errors that the proxy itself gave, by SQLSTATE.", "sqlstate"),
 		pins:     desc("pinned_sessions", "Sessions that keep their server connection outside transactions, by reason.", "reason"),
 		pool:     desc("pool_connections", "Server connections by state; waiting counts the turns that wait for one.", append(pool, "state")...),
+		lease:    desc("lease_remaining_seconds", "For how long this member may use the cluster's primary without a renewal; 0 when it may not. Only where there is a fleet.", "cluster"),
+		writes:   desc("open_writes", "Sessions with a transaction open on the primary, or a turn under way there.", "cluster"),
 		waited:   desc("pool_waited_seconds_total", "Time that turns have waited for a server connection.", pool...),
 	}
 	st := p.Stats()
 	counter := func(name, help string, load func() uint64) {
 		c.single = append(c.single, singleMetric{desc(name, help), prometheus.CounterValue, func() float64 { return float64(load()) }})
 	}
-	c.single = append(c.single, singleMetric{desc("clients", "Client connections now."), prometheus.GaugeValue,
-		func() float64 { return float64(st.Clients.Load()) }})
+	gauge := func(name, help string, load func() int64) {
+		c.single = append(c.single, singleMetric{desc(name, help), prometheus.GaugeValue, func() float64 { return float64(load()) }})
+	}
+	gauge("clients", "Client connections now.", st.Clients.Load)
+	gauge("held_requests", "Requests and first logins that wait for a primary, or for the permission to use it.", st.HeldTurns.Load)
+	gauge("held_answers", "Sessions to which an answer of the primary is not passed on until this member's lease is renewed.", st.HeldAnswers.Load)
 	counter("accepted_total", "Client connections since the start.", st.Accepted.Load)
 	counter("logins_total", "Logins that succeeded.", st.Logins.Load)
 	counter("login_failures_total", "Logins that failed.", st.LoginFailures.Load)
@@ -118,6 +126,12 @@ func (c *proxyCollector) Describe(chan<- *prometheus.Desc) {}
 func (c *proxyCollector) Collect(out chan<- prometheus.Metric) {
 	for _, m := range c.single {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value())
+	}
+	for _, u := range c.proxy.Primaries() {
+		out <- prometheus.MustNewConstMetric(c.writes, prometheus.GaugeValue, float64(u.OpenWrites), u.Cluster)
+		if u.Leased {
+			out <- prometheus.MustNewConstMetric(c.lease, prometheus.GaugeValue, u.Remaining.Seconds(), u.Cluster)
+		}
 	}
 	for _, t := range c.proxy.Stats().Turns() {
 		out <- prometheus.MustNewConstMetric(c.turns, prometheus.CounterValue, float64(t.Count), t.Cluster, strconv.Itoa(int(t.Node)), t.Target)
