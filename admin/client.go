@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,9 @@ var (
 	ErrUsage = errors.New("usage")
 	// ErrForbidden: the token is missing or wrong. It is a kind of ErrRefused.
 	ErrForbidden = fmt.Errorf("forbidden: %w", ErrRefused)
+	// ErrNotOperated: the cstproxy that was asked watches its clusters and does not operate them. It is
+	// a kind of ErrRefused.
+	ErrNotOperated = fmt.Errorf("not operated: %w", ErrRefused)
 )
 
 // clientTimeout is above the server's changeTimeout, so that the server's own words arrive.
@@ -56,7 +60,7 @@ func NewClient(listen, token string) (*Client, error) {
 	transport := &http.Transport{IdleConnTimeout: idleTimeout, DisableCompression: true} // no proxy: the way is short
 	return &Client{
 		base: strings.TrimSuffix(base, "/"), token: token,
-		http: &http.Client{Timeout: clientTimeout, Transport: transport},
+		http: &http.Client{Transport: transport},
 	}, nil
 }
 
@@ -69,58 +73,56 @@ func (c *Client) Address() string {
 // Clusters are all clusters, or only the one of this name.
 func (c *Client) Clusters(ctx context.Context, cluster string) ([]Cluster, error) {
 	var list []Cluster
-	err := c.call(ctx, request{http.MethodGet, "/api/v1/clusters", cluster}, &list)
+	err := c.call(ctx, request{method: http.MethodGet, path: "/api/v1/clusters", cluster: cluster}, &list)
 	return list, err
 }
 
 // LastLSN are the positions of the nodes of one cluster; "" names the first.
 func (c *Client) LastLSN(ctx context.Context, cluster string) ([]NodeLSN, error) {
 	var list []NodeLSN
-	err := c.call(ctx, request{http.MethodGet, "/api/v1/get_last_lsn", cluster}, &list)
+	err := c.call(ctx, request{method: http.MethodGet, path: "/api/v1/get_last_lsn", cluster: cluster}, &list)
 	return list, err
 }
 
 // ReplicationDelay is how far the nodes of one cluster are behind; "" names the first.
 func (c *Client) ReplicationDelay(ctx context.Context, cluster string) ([]NodeDelay, error) {
 	var list []NodeDelay
-	err := c.call(ctx, request{http.MethodGet, "/api/v1/repl_delay", cluster}, &list)
+	err := c.call(ctx, request{method: http.MethodGet, path: "/api/v1/repl_delay", cluster: cluster}, &list)
 	return list, err
 }
 
 // Change does verb (attach, detach or drain) to a node.
 func (c *Client) Change(ctx context.Context, cluster string, node int, verb string) (Outcome, error) {
 	var done Outcome
-	err := c.call(ctx, request{http.MethodPost, fmt.Sprintf("/api/v1/nodes/%d/%s", node, url.PathEscape(verb)), cluster}, &done)
+	err := c.call(ctx, request{method: http.MethodPost, path: fmt.Sprintf("/api/v1/nodes/%d/%s", node, url.PathEscape(verb)), cluster: cluster}, &done)
 	return done, err
 }
 
 // Stats is the data plane's account, as JSON.
 func (c *Client) Stats(ctx context.Context) (json.RawMessage, error) {
 	var stats json.RawMessage
-	err := c.call(ctx, request{http.MethodGet, "/api/v1/stats", ""}, &stats)
+	err := c.call(ctx, request{method: http.MethodGet, path: "/api/v1/stats", cluster: ""}, &stats)
 	return stats, err
 }
 
 // request is one question to the server; "" for the cluster leaves it to the server.
 type request struct {
 	method, path, cluster string
+	// body is sent as JSON; nil: none.
+	body any
+	// within is how long the answer may take; 0: clientTimeout.
+	within time.Duration
 }
 
 func (c *Client) call(ctx context.Context, r request, into any) error {
-	target := c.base + r.path
-	if r.cluster != "" {
-		target += "?cluster=" + url.QueryEscape(r.cluster)
+	if r.within == 0 {
+		r.within = clientTimeout
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, target, nil)
+	ctx, cancel := context.WithTimeout(ctx, r.within)
+	defer cancel()
+	resp, err := c.send(ctx, r)
 	if err != nil {
-		return fmt.Errorf("ask the admin server: %w", err)
-	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask the admin server at %s: %w: %w", c.base, ErrUnreachable, rootCause(err))
+		return err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -134,6 +136,34 @@ func (c *Client) call(ctx context.Context, r request, into any) error {
 		return fmt.Errorf("read the admin server's answer at %s: %w: not ours: %w", c.base, ErrUnreachable, err)
 	}
 	return nil
+}
+
+// send returns the answer with its body unread.
+func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+	target := c.base + r.path
+	if r.cluster != "" {
+		target += "?cluster=" + url.QueryEscape(r.cluster)
+	}
+	var body io.Reader
+	if r.body != nil {
+		text, err := json.Marshal(r.body)
+		if err != nil {
+			return nil, fmt.Errorf("ask the admin server: %w", err)
+		}
+		body = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
+	if err != nil {
+		return nil, fmt.Errorf("ask the admin server: %w", err)
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the admin server at %s: %w: %w", c.base, ErrUnreachable, rootCause(err))
+	}
+	return resp, nil
 }
 
 // rootCause leaves out the method and the URL that net/http puts in front.
@@ -158,6 +188,12 @@ func refusal(code int, body []byte) error {
 		kind = ErrForbidden
 	case http.StatusConflict:
 		kind = ErrRefused
+	case http.StatusNotImplemented:
+		kind = ErrNotOperated
+	case http.StatusServiceUnavailable:
+		kind = ErrNoLeader
+	case http.StatusGatewayTimeout:
+		kind = ErrOutcome
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
 		kind = ErrUsage
 	}

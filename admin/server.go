@@ -55,6 +55,8 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrAddress: an address cannot be read (400).
 	ErrAddress = errors.New("malformed address")
+	// errMalformed: a request cannot be read (400).
+	errMalformed = errors.New("malformed request")
 )
 
 // Parts is what a Server speaks for.
@@ -63,6 +65,10 @@ type Parts struct {
 	Backends    Backends
 	Nodes       Nodes
 	Replication Replication
+	// Fleet operates the clusters; nil: they are watched only.
+	Fleet Fleet
+	// Log is what GET /api/v1/log tells; nil: nothing.
+	Log *Ring
 	// Live says why the process should be started again; "" while all is well. nil: always well.
 	Live func() string
 	// Ready says why the data plane takes no new clients; "" while it does. nil: always ready.
@@ -82,6 +88,10 @@ type Server struct {
 	token atomic.Pointer[string]
 	http  *http.Server
 	log   *zap.Logger
+
+	started time.Time
+	ending  chan struct{} // closed when Run is about to end: streams end by themselves
+	streams chan struct{} // has a place for each event stream
 }
 
 // Limits of one request. An admin request is a line with a few parameters; a slow or large one is
@@ -99,7 +109,7 @@ const (
 
 // New returns a server for the listener, which Run closes.
 func New(cfg Config, ln net.Listener, parts Parts, log *zap.Logger) *Server {
-	s := &Server{parts: parts, ln: ln, log: log}
+	s := &Server{parts: parts, ln: ln, log: log, started: time.Now(), ending: make(chan struct{}), streams: make(chan struct{}, maxStreams)}
 	s.Apply(cfg)
 	errorLog, _ := zap.NewStdLogAt(log, zap.DebugLevel) // fails for unknown levels only
 	s.http = &http.Server{
@@ -126,6 +136,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve the admin port %s: %w", s.ln.Addr(), err)
 	case <-ctx.Done():
 	}
+	close(s.ending)
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(limit); err != nil {
@@ -142,6 +153,7 @@ func (s *Server) Handler() http.Handler {
 	s.routeCstlb(mux)
 	s.routeHealth(mux)
 	s.routeAPI(mux)
+	s.routeFleet(mux)
 	mux.Handle("GET /metrics", s.metrics())
 	return s.guarded(http.MaxBytesHandler(mux, maxBody))
 }
@@ -197,7 +209,11 @@ func (s *Server) cluster(name string) (Cluster, error) {
 		}
 		name = names[0]
 	}
-	return s.parts.Observer.Cluster(name)
+	c, err := s.parts.Observer.Cluster(name)
+	if err == nil {
+		s.agreed(&c)
+	}
+	return c, err
 }
 
 // status is the HTTP status of an error of the parts.
@@ -207,8 +223,12 @@ func status(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, ErrRefused):
 		return http.StatusConflict
-	case errors.Is(err, ErrAddress):
+	case errors.Is(err, ErrAddress), errors.Is(err, errMalformed):
 		return http.StatusBadRequest
+	case errors.Is(err, ErrNoLeader):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, ErrOutcome):
+		return http.StatusGatewayTimeout
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusGatewayTimeout
 	}

@@ -19,7 +19,14 @@ type Cluster struct {
 	SystemID string `json:"system_id,omitempty"`
 	// Backends are the addresses that take reads now, in round-robin order.
 	Backends []string `json:"backends"`
-	Nodes    []Node   `json:"nodes"`
+	// Froze is the operator's order to do nothing automatic, Task the failover or switch under way;
+	// absent when there is none, and where clusters are watched only.
+	Froze *Froze `json:"froze,omitempty"`
+	Task  *Task  `json:"task,omitempty"`
+	// WriteVIP and ReadVIP are as configured.
+	WriteVIP string `json:"write_vip,omitempty"`
+	ReadVIP  string `json:"read_vip,omitempty"`
+	Nodes    []Node `json:"nodes"`
 }
 
 // The values of Cluster.State.
@@ -56,6 +63,10 @@ type Node struct {
 	OSUser   string     `json:"os_user,omitempty"`
 	PGData   string     `json:"pgdata,omitempty"`
 	AppName  string     `json:"repl_app_name,omitempty"`
+	// Mark is what the fleet remembers against the node ("quarantine: …"), SwitchTo the node that
+	// takes over from it while that is under way.
+	Mark     string `json:"mark,omitempty"`
+	SwitchTo int    `json:"switch_to,omitempty"`
 }
 
 // NodeLSN is one line of ctl get_last_lsn.

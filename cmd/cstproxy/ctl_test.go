@@ -21,12 +21,12 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 const testToken = "540cd628-d74e-11e7-992e-60f81dd129c2"
 
-// fleet is the cluster of CLup's manual: 42 is the primary, 44 is gone.
-type fleet struct{ fail error }
+// manual is the cluster of CLup's manual: 42 is the primary, 44 is gone.
+type manual struct{ fail error }
 
-func (f fleet) Clusters() []string { return []string{"cluster01"} }
+func (f manual) Clusters() []string { return []string{"cluster01"} }
 
-func (f fleet) Cluster(name string) (admin.Cluster, error) {
+func (f manual) Cluster(name string) (admin.Cluster, error) {
 	if name != "cluster01" {
 		return admin.Cluster{}, fmt.Errorf("there is no cluster %q: %w", name, admin.ErrUnknown)
 	}
@@ -43,13 +43,13 @@ func (f fleet) Cluster(name string) (admin.Cluster, error) {
 		SystemID: "7212345678901234567", Backends: []string{"192.168.56.41:5432", "192.168.56.43:5432"}, Nodes: nodes}, nil
 }
 
-func (f fleet) AddBackend(context.Context, string, string) error    { return f.fail }
-func (f fleet) RemoveBackend(context.Context, string, string) error { return f.fail }
-func (f fleet) Attach(context.Context, string, int) error           { return f.fail }
-func (f fleet) Detach(context.Context, string, int) error           { return f.fail }
-func (f fleet) Drain(context.Context, string, int) error            { return f.fail }
+func (f manual) AddBackend(context.Context, string, string) error    { return f.fail }
+func (f manual) RemoveBackend(context.Context, string, string) error { return f.fail }
+func (f manual) Attach(context.Context, string, int) error           { return f.fail }
+func (f manual) Detach(context.Context, string, int) error           { return f.fail }
+func (f manual) Drain(context.Context, string, int) error            { return f.fail }
 
-func (f fleet) LastLSN(context.Context, string) ([]admin.NodeLSN, error) {
+func (f manual) LastLSN(context.Context, string) ([]admin.NodeLSN, error) {
 	return []admin.NodeLSN{
 		{ID: 1, Host: "192.168.56.41", Port: 5432, Timeline: 9, LSN: "0/30E73D0"},
 		{ID: 2, Host: "192.168.56.42", Port: 5432, Primary: true, Timeline: 9, LSN: "0/30E73D0"},
@@ -58,7 +58,7 @@ func (f fleet) LastLSN(context.Context, string) ([]admin.NodeLSN, error) {
 	}, f.fail
 }
 
-func (f fleet) ReplicationDelay(context.Context, string) ([]admin.NodeDelay, error) {
+func (f manual) ReplicationDelay(context.Context, string) ([]admin.NodeDelay, error) {
 	standby := func(id int, replay int64) admin.NodeDelay {
 		zero := int64(0)
 		return admin.NodeDelay{ID: id, Host: fmt.Sprintf("192.168.56.%d", 40+id), Port: 5432, CurrentLSN: "0/30E8038",
@@ -71,7 +71,7 @@ func (f fleet) ReplicationDelay(context.Context, string) ([]admin.NodeDelay, err
 }
 
 // adminPort serves the fleet until the test ends and returns the path of a file that leads ctl there.
-func adminPort(t *testing.T, f fleet) (file, address string) {
+func adminPort(t *testing.T, f manual) (file, address string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -103,7 +103,7 @@ func cstproxy(args ...string) (code int, out, errOut string) {
 }
 
 func TestCtlPrintsWhatClupadmPrints(t *testing.T) {
-	file, address := adminPort(t, fleet{})
+	file, address := adminPort(t, manual{})
 	for name, args := range map[string]string{
 		"show":               "show",
 		"show.json":          "show -o json",
@@ -146,9 +146,9 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestExitCodesTellWhatHappened(t *testing.T) {
-	file, address := adminPort(t, fleet{})
-	failing, _ := adminPort(t, fleet{fail: errors.New("disk full")})
-	refusing, _ := adminPort(t, fleet{fail: fmt.Errorf("it belongs to another system: %w", admin.ErrRefused)})
+	file, address := adminPort(t, manual{})
+	failing, _ := adminPort(t, manual{fail: errors.New("disk full")})
+	refusing, _ := adminPort(t, manual{fail: fmt.Errorf("it belongs to another system: %w", admin.ErrRefused)})
 	t.Setenv("CSTPROXY_CONFIG", "")
 	t.Setenv("CSTLB_TOKEN", "")
 	t.Chdir(t.TempDir())
@@ -187,7 +187,7 @@ func TestExitCodesTellWhatHappened(t *testing.T) {
 }
 
 func TestCtlTakesTheTokenFromTheEnvironment(t *testing.T) {
-	_, address := adminPort(t, fleet{})
+	_, address := adminPort(t, manual{})
 	t.Setenv("CSTPROXY_CONFIG", "")
 	t.Chdir(t.TempDir())
 	t.Setenv("CSTLB_TOKEN", testToken)
@@ -197,7 +197,7 @@ func TestCtlTakesTheTokenFromTheEnvironment(t *testing.T) {
 }
 
 func TestOnlyTheLastReaderAndThePrimaryAreWorthAQuestion(t *testing.T) {
-	c, err := fleet{}.Cluster("cluster01")
+	c, err := manual{}.Cluster("cluster01")
 	if err != nil {
 		t.Fatal(err)
 	}

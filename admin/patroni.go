@@ -1,0 +1,100 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+)
+
+// patroniMember is a node as Patroni's GET /cluster tells it.
+type patroniMember struct {
+	Name string `json:"name"`
+	// Role is "leader", "sync_standby", "quorum_standby" or "replica".
+	Role string `json:"role"`
+	// State is "running" (the leader), "streaming" or what is wrong.
+	State    string `json:"state"`
+	Host     string `json:"host"`
+	Port     int    `json:"port"`
+	Timeline uint32 `json:"timeline,omitempty"`
+	// Lag is bytes, or "unknown"; the leader has none.
+	Lag any `json:"lag,omitempty"`
+	// Tags holds what is not Patroni's.
+	Tags map[string]any `json:"tags,omitempty"`
+}
+
+// patroniAnswer is the body of Patroni's GET /cluster; epoch is ours.
+type patroniAnswer struct {
+	Members []patroniMember `json:"members"`
+	Scope   string          `json:"scope"`
+	Pause   bool            `json:"pause,omitempty"`
+	Epoch   uint64          `json:"epoch"`
+}
+
+// patroniCluster answers with the roles, states, timelines and lags.
+func (s *Server) patroniCluster(w http.ResponseWriter, r *http.Request) {
+	c, ok := s.apiCluster(w, r)
+	if !ok {
+		return
+	}
+	sync := map[int]string{}
+	if s.parts.Fleet != nil {
+		if m, err := s.parts.Fleet.Meta(c.Name); err == nil {
+			role := "sync_standby"
+			if m.Sync.Method == "any" {
+				role = "quorum_standby"
+			}
+			for _, id := range m.Sync.Nodes {
+				sync[id] = role
+			}
+		}
+	}
+	answer := patroniAnswer{Scope: c.Name, Epoch: c.Epoch, Pause: c.Froze != nil, Members: []patroniMember{}}
+	for _, n := range c.Nodes {
+		m := patroniMember{Name: textOr(n.AppName, fmt.Sprintf("node%d", n.ID)), Role: textOr(sync[n.ID], "replica"), State: "streaming", Host: n.Host, Port: n.Port, Timeline: n.Timeline}
+		switch {
+		case n.ID == c.Primary:
+			m.Role, m.State = "leader", "running"
+		case n.Health != "healthy":
+			m.State = n.Health
+			fallthrough
+		default:
+			m.Lag = "unknown"
+			if n.LagBytes != nil {
+				m.Lag = *n.LagBytes
+			}
+		}
+		if n.NoLoadBalance {
+			m.Tags = map[string]any{"noloadbalance": true}
+		}
+		answer.Members = append(answer.Members, m)
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+func textOr(s, instead string) string {
+	if s == "" {
+		return instead
+	}
+	return s
+}
+
+// history answers as Patroni does: for each former timeline its number, where it ended, why, when
+// (empty: the fleet's record holds no clock times) and the new primary.
+func (s *Server) history(r *http.Request) (any, error) {
+	name, err := s.clusterOf(r)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.parts.Fleet.Meta(name)
+	if err != nil {
+		return nil, err
+	}
+	rows := [][]any{}
+	for _, f := range m.Former {
+		leader := ""
+		if f.Primary != 0 {
+			leader = fmt.Sprintf("node%d", f.Primary)
+		}
+		rows = append(rows, []any{f.Timeline, f.End, textOr(f.Why, "no longer remembered"), "", leader})
+	}
+	return rows, nil
+}
