@@ -106,7 +106,7 @@ func (p *Picture) find() finding {
 		return finding{healthy, 0, t.praise(id, lives)}
 	case len(t.failing) < t.quorum:
 		return finding{unclear, 0, fmt.Sprintf("node %d does not work for %s: fewer than the %d that it takes", id, &t, t.quorum)}
-	case len(t.trafficAt) > 0:
+	case len(t.trafficAt) > 0 && t.by[Refused] < t.quorum: // a process that is gone has committed what it committed
 		return finding{unclear, 0, fmt.Sprintf("probes of node %d fail for %s, but transactions of clients at %s commit there", id, &t, strings.Join(t.trafficAt, ", "))}
 	case gone >= t.quorum:
 		return p.findGone(id, &t)
