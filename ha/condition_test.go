@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cstproxy/cstproxy/ha/decide"
 	"github.com/cstproxy/cstproxy/ha/pgnode"
 )
 
@@ -47,6 +48,65 @@ func TestWhatProbesAddUpTo(t *testing.T) {
 				}
 				if (p.why == "") != (s.asked() == nil && s.knocked() == nil) {
 					t.Errorf("after step %d: why %q", i+1, p.why)
+				}
+			}
+		})
+	}
+}
+
+// What is decided from is the class: nothing speaks against a server before it has failed twice in a
+// row, and a heartbeat that cannot be tried takes nothing back.
+func TestTheClassFollowsTheSecondFailure(t *testing.T) {
+	fails := func(c pgnode.Cause) error { return &pgnode.Failure{Cause: c, Message: c.String()} }
+	beat := func(w pgnode.Writes) heartbeat { return heartbeat{duty: dutyBeat, writes: w, why: w.String()} }
+	up := func(w pgnode.Writes) probe { return probe{heart: beat(w)} }
+	down := func(c pgnode.Cause) probe { return probe{asked: fails(c), knocked: fails(c), heart: beat(0)} }
+	full := probe{knocked: fails(pgnode.Full), heart: beat(0)}
+	type steps []probe
+	type classes []decide.Class
+	for _, c := range []struct {
+		name  string
+		steps steps
+		want  classes
+	}{
+		{"silent", steps{up(0), down(pgnode.Silent), down(pgnode.Silent), up(0)}, classes{decide.Answers, decide.Answers, decide.Silent, decide.Answers}},
+		{"silent once", steps{up(0), down(pgnode.Silent), up(0), down(pgnode.Silent)}, classes{decide.Answers, decide.Answers, decide.Answers, decide.Answers}},
+		{"refused, then starting", steps{up(0), down(pgnode.Refused), down(pgnode.Refused), down(pgnode.Starting), up(0)},
+			classes{decide.Answers, decide.Answers, decide.Refused, decide.Starting, decide.Answers}},
+		{"starting", steps{up(0), down(pgnode.Starting), down(pgnode.Starting)}, classes{decide.Answers, decide.Answers, decide.Starting}},
+		{"first seen while it starts", steps{down(pgnode.Starting), down(pgnode.Starting)}, classes{decide.Unprobed, decide.Starting}},
+		{"takes connections, says nothing", steps{up(0), down(pgnode.Hung), down(pgnode.Hung), down(pgnode.Silent)},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Silent}},
+		{"out of connections, then silent", steps{up(0), down(pgnode.Full), down(pgnode.Silent), down(pgnode.Silent)},
+			classes{decide.Answers, decide.Full, decide.Full, decide.Silent}},
+		{"stuck", steps{up(pgnode.Commits), up(pgnode.Stuck), up(pgnode.Stuck), up(pgnode.Commits)},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Answers}},
+		{"stuck, nothing new in between", steps{up(0), up(pgnode.Stuck), up(0), up(pgnode.DiskFull), up(0), up(pgnode.NoTable)},
+			classes{decide.Answers, decide.Answers, decide.Answers, decide.Stuck, decide.Stuck, decide.Stuck}},
+		{"slow", steps{up(0), up(pgnode.Stuck), up(pgnode.Commits), up(pgnode.Stuck), up(pgnode.Commits)},
+			classes{decide.Answers, decide.Answers, decide.Answers, decide.Answers, decide.Answers}},
+		{"locked, read-only", steps{up(0), up(pgnode.Stuck), up(pgnode.Blocked), up(pgnode.Stuck), up(pgnode.ReadOnly), up(pgnode.Stuck)},
+			classes{decide.Answers, decide.Answers, decide.Answers, decide.Answers, decide.Answers, decide.Answers}},
+		{"stuck, then full", steps{up(0), up(pgnode.Stuck), {heart: beat(pgnode.Stuck), knocked: fails(pgnode.Full)}, full, down(pgnode.Full)},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Stuck, decide.Stuck}},
+		{"stuck, one probe lost", steps{up(0), up(pgnode.Stuck), up(pgnode.Stuck), {heart: beat(0), asked: fails(pgnode.Silent)}},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Stuck}},
+		{"stuck, then restarted", steps{up(0), up(pgnode.Stuck), up(pgnode.Stuck), down(pgnode.Refused), down(pgnode.Refused), up(0)},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Stuck, decide.Refused, decide.Answers}},
+		{"not the primary any more", steps{up(0), up(pgnode.Stuck), up(pgnode.Stuck), {}}, classes{decide.Answers, decide.Answers, decide.Stuck, decide.Answers}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, now := pulse{}, time.Unix(1_700_000_000, 0)
+			since := now
+			for i, b := range c.steps {
+				now = now.Add(time.Second)
+				b.at = now
+				if i == 0 || c.want[i] != c.want[i-1] {
+					since = now
+				}
+				p = p.beat(b, 2)
+				if p.class != c.want[i] || !p.since.Equal(since) {
+					t.Fatalf("after step %d: %q since %s, want %q since %s", i+1, p.class, p.since, c.want[i], since)
 				}
 			}
 		})

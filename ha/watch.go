@@ -42,6 +42,7 @@ func (w *watcher) run(ctx context.Context) {
 		}
 		if b.asked != nil {
 			w.heart.drop()
+			b.heart.duty = w.duty()
 		} else {
 			b.heart = w.heart.look(w.duty(), w.timing().timeout)
 		}

@@ -143,6 +143,7 @@ type Conn struct {
 	pg      *pgconn.PgConn
 	timeout time.Duration
 	locks   time.Duration
+	probes  int // from the second on they are prepared
 	history topology.History
 	// askedHistory keeps a server that refuses to show the file from logging the refusal at
 	// every probe.
@@ -199,6 +200,10 @@ func (c *Conn) one(ctx context.Context, sql string, columns int) ([][]byte, erro
 	if err != nil {
 		return nil, err
 	}
+	return exactlyOne(rows, columns)
+}
+
+func exactlyOne(rows [][][]byte, columns int) ([][]byte, error) {
 	if len(rows) != 1 || len(rows[0]) != columns {
 		return nil, &Failure{Cause: Unclassified, Message: "the server answered with an unexpected number of rows or columns"}
 	}

@@ -109,7 +109,7 @@ const probeColumns = 34
 // is new. The error is a *Failure.
 func (c *Conn) Probe(ctx context.Context) (Observation, error) {
 	at := time.Now()
-	row, err := c.one(ctx, probeSQL, probeColumns)
+	row, err := c.probeRow(ctx)
 	if err != nil {
 		return Observation{}, err
 	}
@@ -120,6 +120,31 @@ func (c *Conn) Probe(ctx context.Context) (Observation, error) {
 	o.At, o.Took = at, time.Since(at)
 	o.History, err = c.historyOf(ctx, o.Timeline)
 	return o, err
+}
+
+// probeName is the prepared probe's.
+const probeName = "cstproxy_probe"
+
+// probeRow has the server plan the probe once for all that follow the first: planning takes it longer
+// than answering does.
+func (c *Conn) probeRow(ctx context.Context) ([][]byte, error) {
+	c.probes++
+	if c.probes == 1 {
+		return c.one(ctx, probeSQL, probeColumns)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if c.probes == 2 {
+		if _, err := c.pg.Prepare(ctx, probeName, probeSQL, nil); err != nil {
+			c.probes = 0
+			return nil, classify(err, c.timeout)
+		}
+	}
+	result := c.pg.ExecPrepared(ctx, probeName, nil, nil, nil).Read()
+	if result.Err != nil {
+		return nil, classify(result.Err, c.timeout)
+	}
+	return exactlyOne(result.Rows, probeColumns)
 }
 
 func parseProbe(row [][]byte) (Observation, error) {
