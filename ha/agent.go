@@ -32,6 +32,7 @@ type Agent struct {
 	rotation Rotation
 	running  chan struct{} // closed when the state file has been read
 	save     chan struct{}
+	passed   func(Order) // may be nil
 
 	mu     sync.Mutex // orders Apply and guards config
 	config Config

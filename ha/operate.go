@@ -17,43 +17,45 @@ import (
 
 // Attach takes back a Detach or a Drain.
 func (a *Agent) Attach(ctx context.Context, cluster string, id topology.NodeID) error {
-	return a.order(ctx, cluster, id, orderNone)
+	return a.passOn(a.order(ctx, cluster, id, orderNone))
 }
 
 // Detach takes a node out of the reads at once. A primary goes on taking writes.
 func (a *Agent) Detach(ctx context.Context, cluster string, id topology.NodeID) error {
-	return a.order(ctx, cluster, id, orderDetached)
+	return a.passOn(a.order(ctx, cluster, id, orderDetached))
 }
 
 // Drain lets what runs on a node come to its end and sends it no new reads.
 func (a *Agent) Drain(ctx context.Context, cluster string, id topology.NodeID) error {
-	return a.order(ctx, cluster, id, orderDraining)
+	return a.passOn(a.order(ctx, cluster, id, orderDraining))
 }
 
-func (a *Agent) order(ctx context.Context, name string, id topology.NodeID, o order) error {
+func (a *Agent) order(ctx context.Context, name string, id topology.NodeID, o order) (Order, error) {
 	c, err := a.ready(ctx, name)
 	if err != nil {
-		return err
+		return Order{}, err
 	}
-	if err := c.obey(id, o); err != nil {
-		return err
+	address, err := c.obey(id, o)
+	if err != nil {
+		return Order{}, err
 	}
-	return a.persist()
+	return Order{Cluster: name, Address: address, Word: wordOf(o)}, a.persist()
 }
 
-func (c *cluster) obey(id topology.NodeID, o order) error {
+// obey puts an order in force and returns the node's address.
+func (c *cluster) obey(id topology.NodeID, o order) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entry(id)
 	if e == nil {
-		return fmt.Errorf("%w: cluster %q has no node %d", ErrUnknown, c.name, id)
+		return "", fmt.Errorf("%w: cluster %q has no node %d", ErrUnknown, c.name, id)
 	}
 	if e.order != o {
 		e.order = o
 		c.log.Info("operator's order", zap.Int("node", int(id)), zap.Stringer("order", o))
 		c.rejudge()
 	}
-	return nil
+	return e.conf.node().Address(), nil
 }
 
 // ready waits until the state file has been read, which would overwrite what is said before.
@@ -75,46 +77,59 @@ func (a *Agent) ready(ctx context.Context, name string) (*cluster, error) {
 // of the primary's history; otherwise the error is ErrRefused and says why, ErrAddress when the
 // text is no address.
 func (a *Agent) AddBackend(ctx context.Context, cluster, addr string) error {
-	host, port, err := splitAddress(addr)
+	return a.passOn(a.addBackend(ctx, cluster, addr))
+}
+
+func (a *Agent) addBackend(ctx context.Context, cluster, addr string) (Order, error) {
+	conf, err := backendAt(addr)
 	if err != nil {
-		return err
+		return Order{}, err
 	}
 	c, err := a.ready(ctx, cluster)
 	if err != nil {
-		return err
+		return Order{}, err
 	}
-	conf := DefaultNode()
-	conf.Host, conf.Port = host, port
 	if id := c.find(conf); id != 0 {
 		return a.order(ctx, cluster, id, orderNone)
 	}
 	p, err := c.examine(ctx, conf)
 	if err != nil {
-		return err
+		return Order{}, err
 	}
 	if err := c.adopt(conf, p); err != nil {
-		return err
+		return Order{}, err
 	}
-	return a.persist()
+	return Order{Cluster: cluster, Address: conf.node().Address(), Word: Added}, a.persist()
+}
+
+func backendAt(addr string) (NodeConfig, error) {
+	conf := DefaultNode()
+	var err error
+	conf.Host, conf.Port, err = splitAddress(addr)
+	return conf, err
 }
 
 // RemoveBackend takes an address out of the read rotation: a node that was added at run time is
 // forgotten, a configured one is detached. An unknown address is out already.
 func (a *Agent) RemoveBackend(ctx context.Context, cluster, addr string) error {
-	host, port, err := splitAddress(addr)
+	return a.passOn(a.removeBackend(ctx, cluster, addr))
+}
+
+func (a *Agent) removeBackend(ctx context.Context, cluster, addr string) (Order, error) {
+	conf, err := backendAt(addr)
 	if err != nil {
-		return err
+		return Order{}, err
 	}
 	c, err := a.ready(ctx, cluster)
 	if err != nil {
-		return err
+		return Order{}, err
 	}
-	id := c.find(NodeConfig{Host: host, Port: port})
+	id := c.find(conf)
 	if id == 0 {
-		return nil
+		return Order{}, nil
 	}
 	if c.dismiss(id) {
-		return a.persist()
+		return Order{Cluster: cluster, Address: conf.node().Address(), Word: Removed}, a.persist()
 	}
 	return a.order(ctx, cluster, id, orderDetached)
 }

@@ -182,7 +182,7 @@ func (a *Agent) persist() error {
 	}
 	content, err := json.MarshalIndent(s, "", "  ")
 	if err == nil {
-		err = replaceFile(file, append(content, '\n'))
+		err = ReplaceFile(file, append(content, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("save the agent's state: %w", err)
@@ -190,7 +190,9 @@ func (a *Agent) persist() error {
 	return nil
 }
 
-func replaceFile(file string, content []byte) (err error) {
+// ReplaceFile writes a file, and its folder when that is missing, so that a reader, also one after a
+// power cut, finds the old content or the new one.
+func ReplaceFile(file string, content []byte) (err error) {
 	dir := filepath.Dir(file)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

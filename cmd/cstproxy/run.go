@@ -94,7 +94,10 @@ func newService(cfg *conf.Config, log *zap.Logger) (*service, error) {
 		return nil, fmt.Errorf("prepare the data plane: %w", err)
 	}
 	if !cfg.Fleet.Alone() || member.Operated(cfg.HA) {
-		parts := member.Parts{Agent: s.agent, Admin: cfg.Admin.Listen, Version: version}
+		parts := member.Parts{
+			Agent: s.agent, Open: s.data.proxy.OpenWrites, Traffic: newTraffic(s.data.proxy, cfg.HA.ProbeInterval).flows,
+			Admin: cfg.Admin.Listen, Version: version,
+		}
 		if s.member, err = member.New(cfg.Fleet, cfg.HA, parts, log.Named("ha")); err != nil {
 			return nil, fmt.Errorf("prepare the member: %w", err)
 		}

@@ -38,6 +38,7 @@ type Member struct {
 	cfg      Config
 	parts    Parts
 	log      *zap.Logger
+	stateDir string
 	clusters map[string]*cluster
 	hosts    hosts
 	record   *consensus.Log
@@ -56,7 +57,7 @@ func New(cfg Config, watch ha.Config, parts Parts, log *zap.Logger) (*Member, er
 	if err := errors.Join(cfg.Validate(), Check(cfg, watch)); err != nil {
 		return nil, err
 	}
-	m := &Member{cfg: cfg, parts: parts, log: log.Named("member"), clusters: map[string]*cluster{}, hosts: newHosts(log)}
+	m := &Member{cfg: cfg, parts: parts, log: log.Named("member"), stateDir: watch.StateDir, clusters: map[string]*cluster{}, hosts: newHosts(log)}
 	joint := fleet.Config{
 		Name: m.name(), Witness: cfg.Witness, Terms: lease.Terms{Length: cfg.Lease, Drift: cfg.ClockDrift}, Evidence: evidence,
 	}
@@ -68,7 +69,7 @@ func New(cfg Config, watch ha.Config, parts Parts, log *zap.Logger) (*Member, er
 		m.clusters[c.name] = c
 		joint.Clusters = append(joint.Clusters, c.fleet())
 	}
-	joined, err := m.join(watch.StateDir, log)
+	joined, err := m.join(log)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +78,9 @@ func New(cfg Config, watch ha.Config, parts Parts, log *zap.Logger) (*Member, er
 		return nil, err
 	}
 	parts.Agent.Observed(m.fleet.Observed)
+	if m.gossip != nil {
+		parts.Agent.Passed(m.tell)
+	}
 	return m, nil
 }
 
@@ -88,11 +92,11 @@ func (m *Member) name() string {
 }
 
 // join makes what connects the member to the others.
-func (m *Member) join(stateDir string, log *zap.Logger) (fleet.Parts, error) {
+func (m *Member) join(log *zap.Logger) (fleet.Parts, error) {
 	settings := consensus.DefaultConfig(m.name())
 	settings.Heartbeat, settings.Election, settings.LeaderLease = m.cfg.Heartbeat, m.cfg.Election, m.cfg.LeaderLease
 	if m.cfg.Alone() {
-		settings.Dir = filepath.Join(stateDir, aloneName)
+		settings.Dir = filepath.Join(m.stateDir, aloneName)
 		l, err := consensus.New(settings, nil, log)
 		return fleet.Parts{Log: l}, err
 	}
@@ -108,7 +112,7 @@ func (m *Member) join(stateDir string, log *zap.Logger) (fleet.Parts, error) {
 	if err != nil {
 		return fleet.Parts{}, errors.Join(err, listener.Close())
 	}
-	settings.Dir, settings.Address = filepath.Join(stateDir, "fleet"), m.peerAddress()
+	settings.Dir, settings.Address = filepath.Join(m.stateDir, "fleet"), m.peerAddress()
 	if settings.Voters, err = m.cfg.voters(); err != nil {
 		return fleet.Parts{}, errors.Join(err, listener.Close())
 	}
@@ -137,7 +141,11 @@ func (m *Member) newGossip(key *peer.Key, log *zap.Logger) (*gossip.Gossip, erro
 	if m.cfg.Witness {
 		settings.Meta.Role = gossip.Witness
 	}
-	return gossip.New(settings, nil, log)
+	state, err := readLedger(m.ledgerFile())
+	if err != nil {
+		return nil, fmt.Errorf("read operators' orders: %w", err)
+	}
+	return gossip.New(settings, state, log)
 }
 
 // fleetName is the name by which hosts know this fleet's decisions; empty before its birth.
@@ -162,19 +170,4 @@ func (m *Member) Run(ctx context.Context) error {
 		parts.Go(func() error { m.hear(ctx); return nil })
 	}
 	return parts.Wait()
-}
-
-// hear logs who comes and goes, and looks at once when somebody else has seen something.
-func (m *Member) hear(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-m.gossip.Events():
-			switch e.Kind {
-			case gossip.Joined, gossip.Departed:
-				m.log.Info("member "+e.Kind.String(), zap.String("member", e.Member.Name), zap.Stringer("presence", e.Member.Presence))
-			}
-		}
-	}
 }
