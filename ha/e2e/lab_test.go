@@ -189,7 +189,13 @@ func (l *Lab) KnownHosts() string { return filepath.Join(l.dir, "known_hosts") }
 // await waits for something that is going to be so.
 func await(t *testing.T, what string, ok func(ctx context.Context) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	awaitFor(t, patience, what, ok)
+}
+
+// awaitFor is await with a patience of its own.
+func awaitFor(t *testing.T, limit time.Duration, what string, ok func(ctx context.Context) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	for !ok(ctx) {
 		if ctx.Err() != nil {
