@@ -66,10 +66,13 @@ func TestNonsenseBeforeLoginLeavesNothingBehind(t *testing.T) {
 }
 
 // startProxy runs a Proxy on a free port.
-func startProxy(t *testing.T, board *topology.Board, access []auth.Rule) *Proxy {
+func startProxy(t *testing.T, board *topology.Board, access []auth.Rule, change ...func(*Config)) *Proxy {
 	cfg := DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
 	cfg.PoolSize, cfg.MaxPrepared, cfg.MaxTurnBytes = 2, 2, 4096
+	for _, fn := range change {
+		fn(&cfg)
+	}
 	hba, err := auth.ParseRules(access)
 	if err != nil {
 		t.Fatal(err)
