@@ -95,13 +95,14 @@ type Fleet struct {
 	applied   uint64     // the entry that made the one in force
 	ruled     bool       // one is
 
-	mu      sync.Mutex               // guards what follows, and each cluster's holder and lease
-	number  uint64                   // of the last report
-	reign   *reign                   // nil while this member does not lead
-	crowned chan struct{}            // closed when reign is set
-	met     map[string]time.Duration // members of the log, and when each was last seen there
-	writers map[string]*writer       // of the logs of operations, by cluster
-	lines   chan struct{}            // closed when one of them has a new line
+	mu         sync.Mutex               // guards what follows, and each cluster's holder and lease
+	number     uint64                   // of the last report
+	frontUntil time.Duration            // see front
+	reign      *reign                   // nil while this member does not lead
+	crowned    chan struct{}            // closed when reign is set
+	met        map[string]time.Duration // members of the log, and when each was last seen there
+	writers    map[string]*writer       // of the logs of operations, by cluster
+	lines      chan struct{}            // closed when one of them has a new line
 	// unfounded is why the fleet that this member leads has no name yet.
 	unfounded string
 

@@ -20,6 +20,7 @@ var errStranger = errors.New("the log knows no such member")
 // reign is one time of leading. Fleet.mu guards it.
 type reign struct {
 	seats map[string]*seat // by cluster
+	front front
 }
 
 // lead rules until ctx ends with the leadership. What it began ends with it: an action that goes on at
@@ -28,7 +29,7 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	f.log.Info("leads", zap.String("member", f.cfg.Name), zap.Uint64("term", term))
 	state, _ := f.follow()
 	f.remember()
-	r := &reign{seats: map[string]*seat{}}
+	r := &reign{seats: map[string]*seat{}, front: front{since: Now() + f.cfg.Terms.Wait()}}
 	for _, c := range f.clusters {
 		r.seats[c.Name] = f.newSeat(c, clusterOf(state, c.Name))
 	}
@@ -190,6 +191,9 @@ func (f *Fleet) receive(ctx context.Context, from string, r *report) (reply, err
 	defer f.mu.Unlock()
 	if f.reign != reign {
 		return answer, consensus.ErrNotLeader
+	}
+	if !r.Witness {
+		answer.Front = reign.front.choose(from, r.Front, Now(), f.cfg.Terms.Wait())
 	}
 	for name, ticket := range tickets {
 		if granted, ok := reign.seats[name].grantor.Grant(ticket, clusterOf(state, name)); ok {

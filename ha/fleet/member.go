@@ -167,7 +167,7 @@ func (f *Fleet) report(ctx context.Context, seen map[string][]Seen) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Terms.Length)
 	defer cancel()
-	r := f.compose(seen)
+	sent, r := Now(), f.compose(seen)
 	var answer reply
 	var err error
 	if leader.Name == f.cfg.Name || f.alone() {
@@ -185,7 +185,7 @@ func (f *Fleet) report(ctx context.Context, seen map[string][]Seen) {
 		f.log.Debug("report not answered", zap.String("member", leader.Name), zap.Error(err))
 		return
 	}
-	f.take(answer)
+	f.take(answer, sent)
 }
 
 // compose makes a report that is sent now or later.
@@ -199,7 +199,7 @@ func (f *Fleet) compose(seen map[string][]Seen) *report {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.number++
-	r := &report{Version: reportVersion, Number: f.number, Witness: f.cfg.Witness, Clusters: map[string]*share{}}
+	r := &report{Version: reportVersion, Number: f.number, Witness: f.cfg.Witness, Front: Now() < f.frontUntil, Clusters: map[string]*share{}}
 	for _, c := range f.clusters {
 		request := c.holder.Ask(Now())
 		r.Birth = request.Birth
@@ -212,10 +212,13 @@ func (f *Fleet) compose(seen map[string][]Seen) *report {
 	return r
 }
 
-// take renews the leases.
-func (f *Fleet) take(answer reply) {
+// take renews the leases, by the answer to a report that was sent at sent or later.
+func (f *Fleet) take(answer reply, sent time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if answer.Front {
+		f.frontUntil = max(f.frontUntil, sent+f.cfg.Terms.Length)
+	}
 	for _, c := range f.clusters {
 		if granted, ok := answer.Leases[c.Name]; ok && c.holder.Granted(lease.Reply(granted)) {
 			c.lease.Renew(int64(c.holder.Until()))

@@ -31,6 +31,8 @@ type report struct {
 	Birth   uint64 `json:"birth"`
 	Number  uint64 `json:"number"`
 	Witness bool   `json:"witness,omitempty"`
+	// Front says that the member holds the members' own address.
+	Front bool `json:"front,omitempty"`
 	// Clusters are by name.
 	Clusters map[string]*share `json:"clusters"`
 }
@@ -67,6 +69,8 @@ type Seen struct {
 type reply struct {
 	Version int                    `json:"version"`
 	Leases  map[string]lease.Reply `json:"leases,omitempty"`
+	// Front gives the member the members' own address, for a lease's length.
+	Front bool `json:"front,omitempty"`
 }
 
 // encode shortens what is long and makes a report's body.

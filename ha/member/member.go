@@ -19,6 +19,7 @@ import (
 	"github.com/cstproxy/cstproxy/ha/gossip"
 	"github.com/cstproxy/cstproxy/ha/lease"
 	"github.com/cstproxy/cstproxy/ha/peer"
+	"github.com/cstproxy/cstproxy/ha/vip"
 )
 
 // Parts are what a member works with. Whoever calls New runs the agent, after New.
@@ -44,6 +45,7 @@ type Member struct {
 	record   *consensus.Log
 	fleet    *fleet.Fleet
 	gossip   *gossip.Gossip // nil for a member alone
+	guard    *vip.Guard     // nil without a proxy_vip
 }
 
 // aloneName is the name of a member without a section [fleet], in its log and on the hosts.
@@ -75,6 +77,9 @@ func New(cfg Config, watch ha.Config, parts Parts, log *zap.Logger) (*Member, er
 	}
 	m.record = joined.Log
 	if m.fleet, err = fleet.New(joint, joined, log); err != nil {
+		return nil, err
+	}
+	if m.guard, err = m.newGuard(); err != nil {
 		return nil, err
 	}
 	parts.Agent.Observed(m.fleet.Observed)
@@ -168,6 +173,9 @@ func (m *Member) Run(ctx context.Context) error {
 	if m.gossip != nil {
 		parts.Go(func() error { return m.gossip.Run(ctx) })
 		parts.Go(func() error { m.hear(ctx); return nil })
+	}
+	if m.guard != nil {
+		parts.Go(func() error { m.mind(ctx); return nil })
 	}
 	return parts.Wait()
 }
