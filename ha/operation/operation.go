@@ -39,6 +39,9 @@ type Config struct {
 	Replication pgnode.Conninfo
 	// Superuser is as whom pg_rewind reads its source: user, password, dbname, TLS.
 	Superuser pgnode.Conninfo
+	// SlotLimit is how many bytes of log the primary holds back for a standby that does not stream, where
+	// its own max_slot_wal_keep_size sets no limit; 0: none. See Slots.
+	SlotLimit uint64
 	// Now is the leader's monotonic clock, the one of decide.Picture.
 	Now       func() time.Duration
 	Addresses Addresses

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/topology"
 	"github.com/cstproxy/cstproxy/ha/vip"
@@ -118,7 +116,6 @@ func (v *VIPs) note(o outcome) {
 	if o.Verb != vip.Drop {
 		v.announced[o.VIP] = v.e.cfg.Now()
 	}
-	v.e.log.Info("a virtual address was put right", zap.String("verb", string(o.Verb)), zap.Stringer("vip", o.VIP), zap.String("host", o.Host), zap.String("why", o.Why))
 }
 
 // due are the actions of a plan whose time has come, on hosts that answer, for each VIP in their order.
