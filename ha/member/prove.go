@@ -2,9 +2,12 @@ package member
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/cstproxy/cstproxy/ha"
 	"github.com/cstproxy/cstproxy/ha/lease"
@@ -27,7 +30,8 @@ const (
 type Prover struct {
 	agent   *ha.Agent
 	cluster string
-	heart   pgnode.Heartbeat // without an epoch
+	member  string
+	log     *zap.Logger
 
 	mu   sync.Mutex // held during a proof
 	conn *pgnode.Conn
@@ -36,9 +40,8 @@ type Prover struct {
 }
 
 // NewProver is for the member of that name.
-func NewProver(agent *ha.Agent, cluster, member string) *Prover {
-	// A row of its own: a heartbeat of the agent that does not end must not lock it.
-	return &Prover{agent: agent, cluster: cluster, heart: pgnode.Heartbeat{ID: ha.HeartbeatID(member + "/proof"), Member: member}}
+func NewProver(agent *ha.Agent, cluster, member string, log *zap.Logger) *Prover {
+	return &Prover{agent: agent, cluster: cluster, member: member, log: log}
 }
 
 // Run closes the connection when no proofs are asked for, and at the end.
@@ -74,8 +77,13 @@ func (p *Prover) Prove(ctx context.Context, e record.Epoch, proof lease.Proof) l
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	proof.Heartbeat, proof.Flushed = 0, nil
-	lsn, ok := p.beat(ctx, e)
-	if !ok {
+	lsn, err := p.stamp(ctx, e)
+	p.used = time.Now()
+	if err != nil {
+		p.log.Debug("the primary took no heartbeat for a proof", zap.Error(err))
+		if p.conn != nil && p.conn.Broken() {
+			p.hangUp(ctx)
+		}
 		return proof
 	}
 	nodes := p.nodes()
@@ -106,41 +114,32 @@ func (p *Prover) Prove(ctx context.Context, e record.Epoch, proof lease.Proof) l
 	}
 }
 
-// beat commits a heartbeat, on a new connection when the kept one turns out to have ended.
-func (p *Prover) beat(ctx context.Context, e record.Epoch) (topology.LSN, bool) {
+// stamp commits a record that needs no table and no lock, on a new connection when the kept one turns
+// out to have ended.
+func (p *Prover) stamp(ctx context.Context, e record.Epoch) (topology.LSN, error) {
 	server, err := p.agent.Server(p.cluster, e.Primary)
 	if err != nil {
-		return 0, false
+		return 0, err
 	}
 	if server != p.to {
 		p.hangUp(ctx)
 		p.to = server
 	}
-	heart := p.heart
-	heart.Epoch = e.Number
-	for range 2 {
-		kept := p.conn != nil
-		if !kept {
-			if p.conn, err = server.Heart(proofIdle).Connect(ctx); err != nil {
-				p.conn = nil
-				return 0, false
-			}
-		}
-		pulse := p.conn.Beat(ctx, heart)
-		p.used = time.Now()
-		if pulse.Writes == pgnode.Commits {
-			return pulse.LSN, true
-		}
-		if !p.conn.Broken() {
-			return 0, false
+	if p.conn != nil {
+		lsn, err := p.conn.Stamp(ctx, p.text(e))
+		if err == nil || !p.conn.Broken() || ctx.Err() != nil {
+			return lsn, err
 		}
 		p.hangUp(ctx)
-		if !kept || ctx.Err() != nil {
-			return 0, false
-		}
 	}
-	return 0, false
+	if p.conn, err = server.Connect(ctx); err != nil {
+		p.conn = nil
+		return 0, err
+	}
+	return p.conn.Stamp(ctx, p.text(e))
 }
+
+func (p *Prover) text(e record.Epoch) string { return fmt.Sprintf("%s epoch %d", p.member, e.Number) }
 
 func (p *Prover) nodes() []topology.Node {
 	s, err := p.agent.Snapshot(p.cluster)

@@ -46,14 +46,7 @@ func newProving(t *testing.T) *proving {
 	if p.agent, err = ha.New(cfg, map[string]*topology.Board{"c1": topology.NewBoard("c1")}, nil, zaptest.NewLogger(t)); err != nil {
 		t.Fatal(err)
 	}
-	server := p.server(1)
-	if err := server.Heart(ample).MakeHeartbeat(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.pg.CatchUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := server.Connect(t.Context())
+	conn, err := p.server(1).Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +56,7 @@ func newProving(t *testing.T) *proving {
 		t.Fatal(err)
 	}
 	p.epoch = record.Epoch{Number: 3, Primary: 1, SystemID: o.SystemID, History: o.History, Standbys: record.Standbys{Eligible: []topology.NodeID{2, 3}}}
-	p.prover = NewProver(p.agent, "c1", "m1")
+	p.prover = NewProver(p.agent, "c1", "m1", zaptest.NewLogger(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.prover.Run(ctx) }()

@@ -31,7 +31,7 @@ func (c *cluster) sense() error {
 	m := c.member
 	c.senses = senses{
 		eyes:   Eyes{Hosts: hosts, Scouts: NewScouts(c.snapshot, hosts)},
-		prover: NewProver(m.parts.Agent, c.name, m.name()),
+		prover: NewProver(m.parts.Agent, c.name, m.name(), c.log),
 	}
 	if m.parts.Traffic != nil {
 		c.senses.eyes.Traffic = func() bool { return m.parts.Traffic(c.name) }

@@ -121,6 +121,21 @@ func writesOf(err error) Writes {
 	return WritesUnknown
 }
 
+// Stamp commits one record of log on the server's own disk, without any table, and returns a position
+// after that record: a standby that has flushed it received something that was written after Stamp
+// began. The error is a *Failure; a standby refuses. Everybody may do it.
+func (c *Conn) Stamp(ctx context.Context, text string) (topology.LSN, error) {
+	row, err := c.one(ctx, "SET LOCAL synchronous_commit = local; SELECT pg_logical_emit_message(true, 'cstproxy', "+quoted(text)+")", 1)
+	if err != nil {
+		return 0, err
+	}
+	lsn, err := topology.ParseLSN(string(row[0]))
+	if err != nil {
+		return 0, &Failure{Cause: Denied, Message: err.Error(), err: err}
+	}
+	return lsn, nil
+}
+
 // NoWay is what a failed login says about writes: only of a server that takes the connection and does
 // not go on, and of a missing database, more than that it could not be tried.
 func NoWay(err error) Writes {

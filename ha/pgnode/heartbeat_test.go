@@ -205,6 +205,32 @@ func TestAHeartbeatThatWasFlushedProvesThatAStandbyStreams(t *testing.T) {
 	}
 }
 
+func TestAnybodyMayStampThePrimarysLog(t *testing.T) {
+	pg := pglocal.ForTest(t, pglocal.Options{Standbys: 1})
+	a, b := pg.Nodes()[0], pg.Nodes()[1]
+	psql(t, a, "CREATE ROLE watcher LOGIN PASSWORD 'pglocal'; GRANT pg_monitor TO watcher; ALTER ROLE watcher SET default_transaction_read_only = on")
+	if err := pg.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, server(t, a, "watcher"))
+	before := observe(t, c)
+	lsn, err := c.Stamp(t.Context(), "m'1 7")
+	after := observe(t, c)
+	if err != nil || lsn <= before.Insert || after.Flush < lsn {
+		t.Errorf("at %s, %v; inserted %s before, flushed %s after", lsn, err, before.Insert, after.Flush)
+	}
+	if lsn, err := connect(t, server(t, b, "watcher")).Stamp(t.Context(), "x"); err == nil {
+		t.Errorf("a standby's log was stamped at %s", lsn)
+	}
+	s, err := c.Streams(t.Context())
+	if err != nil || !s.Primary || s.SystemID != after.SystemID || s.Timeline != 1 || len(s.Senders) != 1 || s.Senders[0].AppName != b.Name {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if s, err := connect(t, server(t, b, "watcher")).Streams(t.Context()); err != nil || s.Primary || s.Timeline != 0 || len(s.Senders) != 0 {
+		t.Errorf("standby: %+v, %v", s, err)
+	}
+}
+
 func TestSettingsThatForbidARewindAreNamed(t *testing.T) {
 	pg := pglocal.ForTest(t, pglocal.Options{Settings: map[string]string{"wal_keep_size": "0"}})
 	f := facts(t, server(t, pg.Primary(), "postgres"))
