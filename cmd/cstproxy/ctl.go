@@ -49,7 +49,10 @@ func newCtlCommand() *cobra.Command {
 	flags.BoolVar(&o.yes, "yes", false, "do not ask")
 	names := []string{string(formatTable), string(formatJSON), string(formatYAML), string(formatTSV)}
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
-	cmd.AddCommand(newShowCommand(o), newLastLSNCommand(o), newDelayCommand(o), newNodeCommand(o), newStatsCommand(o), newKeyCommand())
+	cmd.AddCommand(newShowCommand(o), newLastLSNCommand(o), newDelayCommand(o), newNodeCommand(o), newStatsCommand(o),
+		newSwitchCommand(o), newFailoverCommand(o), newRepairCommand(o), newCloneCommand(o), newFrozeCommand(o), newUnfrozeCommand(o),
+		newShowTaskCommand(o), newTaskLogCommand(o), newMembersCommand(o), newVoterCommand(o), newEvidenceCommand(o),
+		newGetMetaCommand(o), newChangeMetaCommand(o), newLogCommand(o), newInitCommand(o), newAdoptCommand(o), newKeyCommand())
 	return cmd
 }
 

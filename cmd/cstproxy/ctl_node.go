@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/cstproxy/cstproxy/admin"
 )
@@ -24,6 +21,7 @@ func newNodeCommand(o *ctlOptions) *cobra.Command {
 		newNodeVerb(o, "attach", "Give the node queries again"),
 		newNodeVerb(o, "detach", "Take the node out of the traffic now; it stays out until attach"),
 		newNodeVerb(o, "drain", "Let running sessions finish on the node and send it nothing new"),
+		newRestartCommand(o),
 	)
 	return cmd
 }
@@ -34,13 +32,9 @@ func newNodeVerb(o *ctlOptions, verb, short string) *cobra.Command {
 		Short: short,
 		Args:  takes(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			node := o.node
-			if len(args) == 1 {
-				n, err := strconv.Atoi(args[0])
-				if err != nil || node != 0 && node != n {
-					return usagef("node %q: give the id of one node, as ctl show prints it", args[0])
-				}
-				node = n
+			node, err := o.oneNode(args)
+			if err != nil {
+				return err
 			}
 			if node <= 0 {
 				return usagef("which node? give its id with -i; ctl show lists them")
@@ -76,16 +70,7 @@ func (o *ctlOptions) confirm(cmd *cobra.Command, c *admin.Client, node int, verb
 	if why == "" {
 		return nil
 	}
-	in, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return fmt.Errorf("%s; give --yes if that is meant: %w", why, admin.ErrRefused)
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s. %s it? [y/N] ", why, strings.ToUpper(verb[:1])+verb[1:])
-	answer, _ := bufio.NewReader(in).ReadString('\n') // the end of the input is a no
-	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
-		return fmt.Errorf("not done: %w", admin.ErrRefused)
-	}
-	return nil
+	return o.ask(cmd, why, strings.ToUpper(verb[:1])+verb[1:]+" it?")
 }
 
 // consequence says in a sentence what taking the node out would cost; "" when it costs little.

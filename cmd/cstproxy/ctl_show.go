@@ -47,7 +47,7 @@ func (o *ctlOptions) only(clusters []admin.Cluster) []admin.Cluster {
 }
 
 // showReport has CLup's two lists with CLup's columns first, in its order, and ours behind them.
-// Its VIP columns are empty: this version moves none.
+// The column state is CLup's: Normal, or what is wrong or under way.
 func showReport(clusters []admin.Cluster, adminAddress string) report {
 	list := printable{title: "cluster list", columns: []column{
 		{name: "cluster_name"}, {name: "state"}, {name: "write_vip"}, {name: "read_vip"}, {name: "read_vip_host"},
@@ -60,7 +60,7 @@ func showReport(clusters []admin.Cluster, adminAddress string) report {
 	}}
 	for _, c := range clusters {
 		list.rows = append(list.rows, []string{
-			c.Name, clupState(c.State), "-", "-", "-", "['" + adminAddress + "']",
+			c.Name, clusterState(c), textOr(c.WriteVIP, "-"), textOr(c.ReadVIP, "-"), "-", "['" + adminAddress + "']",
 			strconv.FormatUint(c.Epoch, 10), c.Why,
 		})
 		for _, n := range c.Nodes {
@@ -71,12 +71,15 @@ func showReport(clusters []admin.Cluster, adminAddress string) report {
 }
 
 func nodeCells(c admin.Cluster, n admin.Node) []string {
-	primary, state, reads := "0", "Normal", "no"
+	primary, state, reads, switchTo := "0", "Normal", "no", n.Host
 	if n.ID == c.Primary {
 		primary = "1"
 	}
-	if n.Health != "healthy" {
+	if n.Health != "healthy" || n.Mark != "" {
 		state = "Fault"
+	}
+	if to := find(c, n.SwitchTo); to != nil {
+		switchTo = to.Host
 	}
 	if n.InRotation {
 		reads = "yes"
@@ -86,13 +89,17 @@ func nodeCells(c admin.Cluster, n admin.Node) []string {
 		timeline = strconv.FormatUint(uint64(n.Timeline), 10)
 	}
 	return []string{
-		c.Name, strconv.Itoa(n.ID), state, primary, n.Host, strconv.Itoa(n.Port), n.Host,
-		textOr(n.OSUser, "-"), textOr(n.PGData, "-"), n.Role, n.Health, timeline, lag(n), reads, n.Why,
+		c.Name, strconv.Itoa(n.ID), state, primary, n.Host, strconv.Itoa(n.Port), switchTo,
+		textOr(n.OSUser, "-"), textOr(n.PGData, "-"), n.Role, n.Health, timeline, lag(n), reads, textOr(n.Why, n.Mark),
 	}
 }
 
-// clupState is how CLup writes a cluster's state: Normal, or what is wrong.
-func clupState(state string) string {
+// clusterState is how CLup writes a cluster's state: Normal, or what is wrong or under way.
+func clusterState(c admin.Cluster) string {
+	state := c.State
+	if c.Task != nil {
+		state = map[string]string{"switch": "switching", "failover": "failover"}[c.Task.Kind]
+	}
 	if state == "" {
 		return ""
 	}

@@ -73,11 +73,16 @@ func (f manual) ReplicationDelay(context.Context, string) ([]admin.NodeDelay, er
 // adminPort serves the fleet until the test ends and returns the path of a file that leads ctl there.
 func adminPort(t *testing.T, f manual) (file, address string) {
 	t.Helper()
+	return servePort(t, admin.Parts{Observer: f, Backends: f, Nodes: f, Replication: f})
+}
+
+func servePort(t *testing.T, parts admin.Parts) (file, address string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := admin.New(admin.Config{Token: testToken}, ln, admin.Parts{Observer: f, Backends: f, Nodes: f, Replication: f}, zap.NewNop())
+	s := admin.New(admin.Config{Token: testToken}, ln, parts, zap.NewNop())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

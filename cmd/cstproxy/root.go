@@ -24,7 +24,7 @@ func newRootCommand() *cobra.Command {
 		return usagef("%v; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRunCommand(), newCheckCommand(), newConfigCommand(), newExplainCommand(),
-		newCtlCommand(), newDemoCommand(), newVersionCommand())
+		newCtlCommand(), newStatusCommand(), newStopCommand(), newDemoCommand(), newVersionCommand())
 	return root
 }
 
