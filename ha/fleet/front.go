@@ -11,17 +11,23 @@ type front struct {
 	since  time.Duration // when what a leader before gave has certainly lapsed
 }
 
+// claim is what a member's report says of the address; held: it has it already, of a leader before.
+type claim struct {
+	member string
+	held   bool
+}
+
 // choose says whether the member that reports at now holds the address for a lease's length from the
-// report's sending. held: it says that it does already, of a leader before.
-func (f *front) choose(member string, held bool, now, wait time.Duration) bool {
+// report's sending.
+func (f *front) choose(c claim, now, wait time.Duration) bool {
 	switch {
-	case f.holder == member:
-	case f.holder == "" && (held || now >= f.since):
+	case f.holder == c.member:
+	case f.holder == "" && (c.held || now >= f.since):
 	case f.holder != "" && now >= f.until:
 	default:
 		return false
 	}
-	f.holder, f.until = member, now+wait
+	f.holder, f.until = c.member, now+wait
 	return true
 }
 

@@ -21,7 +21,7 @@ func TestOneMemberAtATimeHoldsTheMembersAddress(t *testing.T) {
 		"nobody else while it may hold it":             {front{holder: "m1", until: 20, since: 10}, "m2", true, 19, false},
 		"somebody else when it has certainly given up": {front{holder: "m1", until: 20, since: 10}, "m2", false, 20, true},
 	} {
-		got := c.front.choose(c.member, c.held, c.now, wait)
+		got := c.front.choose(claim{c.member, c.held}, c.now, wait)
 		if got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}

@@ -193,7 +193,7 @@ func (f *Fleet) receive(ctx context.Context, from string, r *report) (reply, err
 		return answer, consensus.ErrNotLeader
 	}
 	if !r.Witness {
-		answer.Front = reign.front.choose(from, r.Front, Now(), f.cfg.Terms.Wait())
+		answer.Front = reign.front.choose(claim{from, r.Front}, Now(), f.cfg.Terms.Wait())
 	}
 	for name, ticket := range tickets {
 		if granted, ok := reign.seats[name].grantor.Grant(ticket, clusterOf(state, name)); ok {
