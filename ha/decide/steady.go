@@ -220,6 +220,10 @@ func (p *Picture) taskAge(id topology.NodeID) time.Duration {
 	return p.Now - since
 }
 
+// alarming is how long members must disagree about the primary before an operator is told: when it dies,
+// one of them learns of it before the others.
+const alarming = 2 * time.Second
+
 // unreached is about a primary that a quorum cannot reach although it lives. It may serve others;
 // so this takes longer, and more voters than one host's network can hold.
 func (p *Picture) unreached(f finding) Plan {
@@ -232,7 +236,11 @@ func (p *Picture) unreached(f finding) Plan {
 		return Plan{Why: fmt.Sprintf("%s; it takes three voters to act against that, and there are %d", f.why, t.voters), Alarm: f.why}
 	case f.since < limit:
 		plan := wait(limit-f.since, "%s; a failover follows after %s", f.why, short(limit))
-		plan.Alarm = f.why
+		if f.since >= alarming {
+			plan.Alarm = f.why
+		} else {
+			plan.Again = alarming - f.since
+		}
 		return plan
 	}
 	return p.cause(f, f.why)
