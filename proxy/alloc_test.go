@@ -1,9 +1,12 @@
 package proxy
 
 import (
+	"math"
+	"strings"
 	"testing"
 
 	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/proxy/reactor"
 )
 
 // bench is a client and servers whose links keep nothing: what is counted is the machine's alone.
@@ -27,17 +30,22 @@ func (l *silentLink) Buffer(b []byte) { l.bytes += len(b) }
 func TestATurnAllocatesNothing(t *testing.T) {
 	for _, test := range []struct {
 		name, prepare, turn, answer string
+		lease                       bool
 	}{
-		{"simple select", "", `Query "select 1"`, `Result "1" | Ready I`},
-		{"simple insert", "", `Query "insert into t values (1)"`, `Complete "INSERT 0 1" | Ready I`},
-		{"unnamed extended", "", `Run "select 1" | Sync`, `ParseComplete | BindComplete | Columns "a" | Row "1" | Complete "SELECT 1" | Ready I`},
-		{"unnamed extended with parameters", "", `Parse "" "select $1" 23 | Bind "" "" "7" | Execute "" 0 | Sync`, `ParseComplete | BindComplete | Row "1" | Complete "SELECT 1" | Ready I`},
-		{"prepared", `Parse "a" "select 1" | Sync`, `Bind "" "a" | Execute "" 0 | Sync`, `BindComplete | Row "1" | Complete "SELECT 1" | Ready I`},
-		{"prepared insert", `Parse "a" "insert into t values (1)" | Sync`, `Bind "" "a" | Execute "" 0 | Sync`, `BindComplete | Complete "INSERT 0 1" | Ready I`},
-		{"Sync", "", `Sync`, ``},
+		{"simple insert under a lease", "", `Query "insert into t values (1)"`, `Complete "INSERT 0 1" | Ready I`, true},
+		{"simple select", "", `Query "select 1"`, `Result "1" | Ready I`, false},
+		{"simple insert", "", `Query "insert into t values (1)"`, `Complete "INSERT 0 1" | Ready I`, false},
+		{"unnamed extended", "", `Run "select 1" | Sync`, `ParseComplete | BindComplete | Columns "a" | Row "1" | Complete "SELECT 1" | Ready I`, false},
+		{"unnamed extended with parameters", "", `Parse "" "select $1" 23 | Bind "" "" "7" | Execute "" 0 | Sync`, `ParseComplete | BindComplete | Row "1" | Complete "SELECT 1" | Ready I`, false},
+		{"prepared", `Parse "a" "select 1" | Sync`, `Bind "" "a" | Execute "" 0 | Sync`, `BindComplete | Row "1" | Complete "SELECT 1" | Ready I`, false},
+		{"prepared insert", `Parse "a" "insert into t values (1)" | Sync`, `Bind "" "a" | Execute "" 0 | Sync`, `BindComplete | Complete "INSERT 0 1" | Ready I`, false},
+		{"Sync", "", `Sync`, ``, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := newBench(t)
+			if test.lease {
+				b.lease()
+			}
 			if test.prepare != "" {
 				b.play(t, encode(t, test.prepare, false), encode(t, `ParseComplete | Ready I`, true))
 			}
@@ -67,6 +75,16 @@ func newBench(t testing.TB) *bench {
 	b.session.Data(startupPacket(3 << 16))
 	b.w.settle()
 	return b
+}
+
+// lease gives the cluster a lease by the real clock.
+func (b *bench) lease() {
+	b.w.p.boottime = reactor.Boottime
+	v := *b.w.board.View()
+	v.Lease = &topology.Lease{}
+	v.Lease.Renew(math.MaxInt64)
+	b.w.board.Publish(&v)
+	b.w.c.viewChanged(&v)
 }
 
 // prepareAll plays the turn on whichever server it goes to, until all have seen it; a server that is
@@ -107,9 +125,14 @@ func BenchmarkTurn(b *testing.B) {
 	for _, test := range []struct{ name, turn, answer string }{
 		{"simple", `Query "select 1"`, `Result "1" | Ready I`},
 		{"extended", `Run "select 1" | Sync`, `ParseComplete | BindComplete | Columns "a" | Row "1" | Complete "SELECT 1" | Ready I`},
+		{"insert", `Query "insert into t values (1)"`, `Complete "INSERT 0 1" | Ready I`},
+		{"insert under a lease", `Query "insert into t values (1)"`, `Complete "INSERT 0 1" | Ready I`},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			w := newBench(b)
+			if strings.HasSuffix(test.name, "lease") {
+				w.lease()
+			}
 			turn, answer := encode(b, test.turn, false), encode(b, test.answer, true)
 			for range 10 {
 				w.prepareAll(b, turn, answer)

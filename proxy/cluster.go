@@ -109,7 +109,6 @@ func (c *cluster) viewChanged(v *topology.View) {
 		clear(c.greetings)
 		clear(c.acceptedBy)
 	}
-	c.regrant(old)
 	epochOver := v.Epoch != old.Epoch
 	c.pools.ViewChanged(c.Name, func(id topology.NodeID, made topology.Epoch) backend.Fate {
 		n := v.Node(id)
@@ -134,6 +133,7 @@ func (c *cluster) viewChanged(v *topology.View) {
 	if v.Primary != 0 {
 		c.lastPrimary = v.Primary
 	}
+	c.regrant(old)
 	c.wakeHeld()
 }
 

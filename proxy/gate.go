@@ -46,7 +46,6 @@ func (s *session) holdAnswer(srv *backend.Server, b []byte) {
 		srv.Link.Pause()
 		c.gated = append(c.gated, s)
 		c.noteHeld(noLease)
-		c.episode.answers++
 		s.proxy.stats.HeldAnswers.Add(1)
 		s.proxy.watch()
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/cstproxy/cstproxy/proxy/backend"
 	"github.com/cstproxy/cstproxy/proxy/params"
@@ -49,7 +50,7 @@ func (s *session) greetingKey() greetingKey {
 func (s *session) seekLoginServer() {
 	node := s.cluster.loginNode(s.mode)
 	if node == 0 {
-		s.cluster.enqueue(s)
+		s.holdLogin()
 		return
 	}
 	srv, err := s.cluster.acquire(s, node)
@@ -82,9 +83,24 @@ func (s *session) loginRefused(err error) {
 	case errors.As(err, &refusal):
 		s.fatal(fromServer(refusal))
 	case errors.As(err, &node):
-		s.cluster.enqueue(s)
+		s.holdLogin()
 	default:
 		s.fatal(refusalFor(err))
+	}
+}
+
+// holdLogin lets the login wait for a node, at most hold_writes.
+func (s *session) holdLogin() {
+	c := s.cluster
+	waited := s.proxy.now().Sub(s.waited)
+	switch {
+	case waited >= s.proxy.cfg.HoldWrites:
+		s.fatal(notHeldLonger(s.whyHeld(), waited.Round(time.Millisecond)))
+	case !c.enqueue(s):
+		s.fatal(holdFull(s.whyHeld()))
+	default:
+		c.noteHeld(s.whyHeld())
+		s.arm(s.proxy.cfg.HoldWrites - waited)
 	}
 }
 

@@ -77,9 +77,6 @@ func (c *cluster) enqueue(s *session) bool {
 	c.queue.push(s, bytes)
 	c.proxy.stats.HeldTurns.Add(1)
 	c.proxy.watch()
-	if s.phase == phaseLogin && cfg.HoldWrites > 0 {
-		s.arm(cfg.HoldWrites)
-	}
 	return true
 }
 
@@ -100,7 +97,6 @@ func (s *session) holdTurn(closed string) {
 	}
 	c.unleased = c.unleased || closed == noLease
 	c.noteHeld(s.whyHeld())
-	c.episode.turns++
 	s.waitFor(phaseHeld, left)
 }
 
@@ -214,14 +210,16 @@ func (c *cluster) wakeHeld() {
 // is over, however many sessions there are.
 type episode struct {
 	began          time.Time // zero: nothing is held
-	turns, answers int       // held so far
+	turns, answers int       // the most that was held at one time
 }
 
 func (c *cluster) noteHeld(why string) {
-	if !c.episode.began.IsZero() {
+	e := &c.episode
+	e.turns, e.answers = max(e.turns, c.queue.count), max(e.answers, len(c.gated))
+	if !e.began.IsZero() {
 		return
 	}
-	c.episode.began = c.proxy.now()
+	e.began = c.proxy.now()
 	c.proxy.log.Info("requests for the primary are held", zap.String("cluster", c.Name), zap.Uint64("epoch", uint64(c.view.Epoch)), zap.String("why", why))
 }
 
@@ -232,5 +230,5 @@ func (c *cluster) endEpisode() {
 	}
 	c.episode = episode{}
 	c.proxy.log.Info("nothing is held any more", zap.String("cluster", c.Name), zap.Uint64("epoch", uint64(c.view.Epoch)),
-		zap.Duration("lasted", c.proxy.now().Sub(e.began)), zap.Int("requests", e.turns), zap.Int("answers", e.answers))
+		zap.Duration("lasted", c.proxy.now().Sub(e.began)), zap.Int("most_requests", e.turns), zap.Int("most_answers", e.answers))
 }

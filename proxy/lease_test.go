@@ -1,0 +1,89 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+func leasedWorld(t testing.TB) *world {
+	w := newWorld(t, nil)
+	w.leased = true
+	w.publish(2, 1, 2, 3)
+	return w
+}
+
+func TestALogTellsOfWhatIsHeldOncePerEpisode(t *testing.T) {
+	w := leasedWorld(t)
+	core, logs := observer.New(zapcore.InfoLevel)
+	w.p.log = zap.New(core)
+	insert := encode(t, `Query "insert into t values (1)"`, false)
+	answered := w.login()
+	answered.send(insert)
+	w.lease.Suspend()
+	w.servers[0].link.in = encode(t, `Complete "INSERT 0 1" | Ready I`, true)
+	w.settle()
+	for range 5 {
+		w.login().send(insert)
+	}
+	w.advance(3 * time.Second)
+	w.lease.Renew(w.now.Add(time.Hour).UnixNano())
+	w.advance(time.Second)
+	all := logs.AllUntimed()
+	if len(all) != 2 || all[0].Message != "requests for the primary are held" || all[1].Message != "nothing is held any more" {
+		t.Fatalf("the log: %v", all)
+	}
+	if end := all[1].ContextMap(); end["most_requests"] != int64(5) || end["most_answers"] != int64(1) || end["lasted"] != 3025*time.Millisecond {
+		t.Errorf("the episode's end: %v", end)
+	}
+	if w.p.watching {
+		t.Error("the timer runs on with nothing to look at")
+	}
+}
+
+func TestTheLeaseThatIsLeftIsShown(t *testing.T) {
+	w := leasedWorld(t)
+	for _, left := range []time.Duration{1500 * time.Millisecond, time.Millisecond, 0, time.Minute} {
+		w.lease.Suspend()
+		if left > 0 {
+			w.lease.Renew(w.now.Add(left).UnixNano())
+		}
+		if got := w.p.Primaries(); len(got) != 1 || got[0] != (PrimaryUse{Cluster: "main", Leased: true, Remaining: left}) {
+			t.Errorf("%s: shown as %v", left, got)
+		}
+	}
+	w.leased = false
+	w.publish(3, 1, 2, 3)
+	w.login().send(encode(t, `Query "begin"`, false))
+	if got := w.p.Primaries(); got[0] != (PrimaryUse{Cluster: "main", OpenWrites: 1}) {
+		t.Errorf("without a lease: shown as %v", got)
+	}
+}
+
+// Without a lease the clock of leases is not read at all; under one it is read once per answer, and for
+// questions at most once per batch of events.
+func TestTheClockOfLeasesIsReadOncePerAnswer(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		world *world
+		most  int
+	}{{"no lease", newWorld(t, nil), 0}, {"a lease", leasedWorld(t), 1}} {
+		w := test.world
+		c := w.login()
+		turn := func() {
+			c.send(encode(t, `Query "insert into t values (1)"`, false))
+			srv := w.servers[len(w.servers)-1]
+			srv.link.in = encode(t, `Complete "INSERT 0 1" | Ready I`, true)
+			w.settle()
+		}
+		turn()
+		w.clockReads = 0
+		turn()
+		if w.clockReads > test.most {
+			t.Errorf("%s: %d reads of the clock", test.name, w.clockReads)
+		}
+	}
+}
