@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -59,8 +58,10 @@ func newMachine(t *testing.T) *machine {
 			t.Skipf("this test needs %s: scripts/install-deps test installs it", tool)
 		}
 	}
-	holder := exec.Command("unshare", "--net", "sleep", "infinity")
-	holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	holder := exec.Command("unshare", "--net", "cat")
+	if _, err := holder.StdinPipe(); err != nil { // its end is cat's, and comes with ours at the latest
+		t.Fatal(err)
+	}
 	if err := holder.Start(); err != nil {
 		t.Fatal(err)
 	}
