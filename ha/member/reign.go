@@ -7,21 +7,25 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/ha/hook"
 	"github.com/cstproxy/cstproxy/ha/operation"
 	"github.com/cstproxy/cstproxy/ha/topology"
 )
 
 const (
-	// orderly is how often a leader looks whether the virtual addresses are where they belong.
-	orderly = time.Second
+	// orderly is how often a leader looks whether virtual addresses are where they belong and other load
+	// balancers know the rotation, slotPause whether the replication slots are right.
+	orderly   = time.Second
+	slotPause = 10 * time.Second
 	// heartbeatTime bounds the making of the heartbeat's table.
 	heartbeatTime = 30 * time.Second
 )
 
-// reign keeps the cluster in order while this member leads: the heartbeat's table, and the virtual
-// addresses. It begins nothing that an operation does.
+// reign keeps the cluster in order while this member leads: the heartbeat's table, the virtual addresses,
+// the replication slots, and what other load balancers know. It begins nothing that an operation does.
 func (c *cluster) reign(ctx context.Context, term uint64) {
 	if !c.conf.Operation.Enabled {
 		return
@@ -31,49 +35,116 @@ func (c *cluster) reign(ctx context.Context, term uint64) {
 		c.log.Error("nothing can be kept in order", zap.Error(err))
 		return
 	}
-	addresses := operation.NewVIPs(executor)
-	prepared := false
-	tick := time.NewTicker(orderly)
+	balancers, err := c.balancers()
+	if err != nil {
+		c.log.Error("cstlb_list cannot be obeyed", zap.Error(err))
+	}
+	var all errgroup.Group
+	all.Go(func() error { c.keep(ctx, orderly, c.heartbeatKeeper()); return nil })
+	all.Go(func() error { c.keep(ctx, slotPause, c.slotKeeper(operation.NewSlots(executor))); return nil })
+	if c.addresses.Segment != nil {
+		all.Go(func() error { c.keep(ctx, orderly, c.addressKeeper(operation.NewVIPs(executor), term)); return nil })
+	}
+	if balancers != nil {
+		all.Go(func() error { c.keep(ctx, orderly, c.balancerKeeper(balancers)); return nil })
+	}
+	_ = all.Wait() // the keepers log what went wrong
+}
+
+// keep calls step at once, whenever the record changes, and every so often, until ctx ends.
+func (c *cluster) keep(ctx context.Context, every time.Duration, step func(context.Context)) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
 		changed := c.member.fleet.Changed()
-		record := c.record()
-		if !prepared && record.Epoch.Number != 0 && record.Operation == nil {
-			prepared = c.prepareHeartbeat(ctx)
-		}
-		if c.addresses.Segment != nil && record.Epoch.Number != 0 {
-			done, err := addresses.Step(ctx, operation.Wanted{Record: record, Term: term, Rotation: c.rotation()})
-			for _, a := range done {
-				c.log.Info("virtual address moved", zap.Stringer("action", a))
-			}
-			if err != nil && ctx.Err() == nil {
-				c.log.Warn("a virtual address is not where it belongs", zap.Error(err))
-			}
-		}
+		step(ctx)
 		select {
 		case <-ctx.Done():
-			return
 		case <-changed:
 		case <-tick.C:
 		}
 	}
 }
 
-// prepareHeartbeat makes the heartbeat's table where that is permitted, and says whether there is
-// nothing more to try.
-func (c *cluster) prepareHeartbeat(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, heartbeatTime)
-	defer cancel()
-	err := c.member.parts.Agent.PrepareHeartbeat(ctx, c.name)
-	switch {
-	case err == nil:
-		return true
-	case errors.Is(err, ha.ErrRefused) || ctx.Err() != nil:
-		return false
+// grumble logs a failure of a keeper when it is another one than before.
+func (c *cluster) grumble(ctx context.Context, before *string, what string, err error) {
+	text := ""
+	if err != nil && ctx.Err() == nil {
+		text = err.Error()
 	}
-	c.log.Warn("the write heartbeat has no table, so that a primary that takes no writes is noticed by its logins alone; run: cstproxy ctl init",
-		zap.Error(err))
-	return true
+	if text != "" && text != *before {
+		c.log.Warn(what, zap.String("why", text))
+	}
+	*before = text
+}
+
+func (c *cluster) addressKeeper(addresses *operation.VIPs, term uint64) func(context.Context) {
+	var last string
+	return func(ctx context.Context) {
+		record := c.record()
+		if record.Epoch.Number == 0 {
+			return
+		}
+		done, err := addresses.Step(ctx, operation.Wanted{Record: record, Term: term, Rotation: c.rotation()})
+		for _, a := range done {
+			c.log.Info("virtual address put in order", zap.Stringer("action", a))
+		}
+		c.grumble(ctx, &last, "a virtual address is not where it belongs", err)
+	}
+}
+
+func (c *cluster) slotKeeper(slots *operation.Slots) func(context.Context) {
+	var last string
+	told := map[topology.NodeID]string{}
+	return func(ctx context.Context) {
+		lost, err := slots.Step(ctx, c.record())
+		c.grumble(ctx, &last, "replication slots are not in order", err)
+		for id, why := range lost {
+			if told[id] != why {
+				c.log.Warn("only a new copy helps this standby", zap.Int("node", int(id)), zap.String("why", why))
+			}
+		}
+		told = lost
+	}
+}
+
+func (c *cluster) balancers() (*hook.Balancers, error) {
+	o := &c.conf.Operation
+	if len(o.CSTLB) == 0 {
+		return nil, nil
+	}
+	var nodes []string
+	for i := range c.nodes {
+		nodes = append(nodes, c.nodes[i].Address())
+	}
+	return hook.NewBalancers(o.CSTLB, nodes, o.CSTLBToken)
+}
+
+func (c *cluster) balancerKeeper(balancers *hook.Balancers) func(context.Context) {
+	var last string
+	return func(ctx context.Context) {
+		c.grumble(ctx, &last, "a load balancer of cstlb_list does not know the rotation", balancers.Step(ctx, c.member.parts.Agent.Backends(c.name)))
+	}
+}
+
+// heartbeatKeeper makes the heartbeat's table once, where that is permitted.
+func (c *cluster) heartbeatKeeper() func(context.Context) {
+	done := false
+	return func(ctx context.Context) {
+		if r := c.record(); done || r.Epoch.Number == 0 || r.Operation != nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, heartbeatTime)
+		defer cancel()
+		err := c.member.parts.Agent.PrepareHeartbeat(ctx, c.name)
+		if errors.Is(err, ha.ErrRefused) || ctx.Err() != nil {
+			return // there is no primary now
+		}
+		done = true
+		if err != nil {
+			c.log.Warn("the write heartbeat has no table: a primary that takes no writes is noticed by its logins alone; run: cstproxy ctl init", zap.Error(err))
+		}
+	}
 }
 
 // rotation are the nodes that take reads, by their ids, the primary last.
