@@ -133,6 +133,16 @@ func (s *session) lostInTurn(srv *backend.Server) {
 	s.deny(reason)
 }
 
+// mayRerun says whether the turn could be run a second time if its answer is lost or refused
+// before any of it is at the client.
+func (s *session) mayRerun() bool {
+	t := s.turn
+	if s.status != 'I' || t.open {
+		return false
+	}
+	return t.route.Target == router.Standby || t.route.Target == router.Primary && t.reads()
+}
+
 // reads says whether the turn does nothing but read, wherever it was sent.
 func (t *turn) reads() bool {
 	for _, v := range t.verdicts {

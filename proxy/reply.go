@@ -304,18 +304,6 @@ func (s *session) ours() bool {
 	return s.turn != nil && s.turn.hidden()
 }
 
-// describes says whether the answer to a Describe of a statement comes next.
-func (t *turn) describes() bool {
-	x := t.replies.first()
-	return x != nil && x.kind == replyDescribe && x.op.stmt != nil
-}
-
-// hidden says whether the server is answering a query of ours.
-func (t *turn) hidden() bool {
-	first := t.replies.first()
-	return first != nil && first.kind == replyHidden
-}
-
 // injected writes the answers that are ours to give and whose turn has come.
 func (r *reader) injected() {
 	t := r.s.turn

@@ -393,13 +393,3 @@ func (s *session) sendQuery(out, raw []byte) []byte {
 	}
 	return append(out, raw...)
 }
-
-// mayRerun says whether the turn could be run a second time if its answer is lost or refused
-// before any of it is at the client.
-func (s *session) mayRerun() bool {
-	t := s.turn
-	if s.status != 'I' || t.open {
-		return false
-	}
-	return t.route.Target == router.Standby || t.route.Target == router.Primary && t.reads()
-}

@@ -222,3 +222,15 @@ func (t *turn) single() bool {
 }
 
 func (t *turn) body(o *op) []byte { return wire.Body(t.msgs[o.off:o.end]) }
+
+// describes says whether the answer to a Describe of a statement comes next.
+func (t *turn) describes() bool {
+	x := t.replies.first()
+	return x != nil && x.kind == replyDescribe && x.op.stmt != nil
+}
+
+// hidden says whether the server is answering a query of ours.
+func (t *turn) hidden() bool {
+	first := t.replies.first()
+	return first != nil && first.kind == replyHidden
+}
