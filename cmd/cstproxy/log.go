@@ -3,6 +3,8 @@ package main
 import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/cstproxy/cstproxy/admin"
 )
 
 // logOptions are the flags of a command that logs.
@@ -11,12 +13,15 @@ type logOptions struct {
 	level  string
 }
 
-// newLogger writes to standard error. Nothing is sampled: a decision that is logged once must not
-// be dropped because a chatty line stood before it.
-func newLogger(o logOptions) (*zap.Logger, error) {
+// keptLines is how many of the last lines `ctl log` can show.
+const keptLines = 2000
+
+// newLogger writes to standard error, and keeps the last lines. Nothing is sampled: a decision that is
+// logged once must not be dropped because a chatty line stood before it.
+func newLogger(o logOptions) (*zap.Logger, *admin.Ring, error) {
 	level, err := zapcore.ParseLevel(o.level)
 	if err != nil {
-		return nil, usagef("--log-level %q: want debug, info, warn or error", o.level)
+		return nil, nil, usagef("--log-level %q: want debug, info, warn or error", o.level)
 	}
 	cfg := zap.NewProductionConfig()
 	switch o.format {
@@ -26,7 +31,7 @@ func newLogger(o logOptions) (*zap.Logger, error) {
 		cfg.DisableCaller = true
 		cfg.EncoderConfig.EncodeLevel = zapcore.CapitalLevelEncoder
 	default:
-		return nil, usagef("--log-format %q: want json or console", o.format)
+		return nil, nil, usagef("--log-format %q: want json or console", o.format)
 	}
 	cfg.Sampling = nil
 	cfg.DisableStacktrace = level > zapcore.DebugLevel
@@ -34,5 +39,9 @@ func newLogger(o logOptions) (*zap.Logger, error) {
 	cfg.EncoderConfig.TimeKey = "time"
 	cfg.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	cfg.EncoderConfig.EncodeDuration = zapcore.StringDurationEncoder
-	return cfg.Build()
+	plain := cfg.EncoderConfig
+	plain.EncodeLevel = zapcore.CapitalLevelEncoder
+	ring := admin.NewRing(keptLines, level, zapcore.NewConsoleEncoder(plain))
+	log, err := cfg.Build(zap.WrapCore(func(core zapcore.Core) zapcore.Core { return zapcore.NewTee(core, ring) }))
+	return log, ring, err
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,7 +44,7 @@ func newRunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log, err := newLogger(logs)
+			log, ring, err := newLogger(logs)
 			if err != nil {
 				return err
 			}
@@ -50,7 +52,7 @@ func newRunCommand() *cobra.Command {
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(gcPercent)
 			}
-			s, err := newService(cfg, log)
+			s, err := newService(cfg, ring, log)
 			if err != nil {
 				return err
 			}
@@ -70,6 +72,7 @@ const gcPercent = 40
 // service is one running cstproxy: the control plane, the data plane, and the admin port.
 type service struct {
 	cfg    *conf.Config // what runs; only run's signal goroutine reads and replaces it
+	shown  atomic.Pointer[conf.Config] // cfg, for everybody else
 	log    *zap.Logger
 	agent  *ha.Agent
 	policy *policy
@@ -80,12 +83,13 @@ type service struct {
 
 // newService puts the parts together and opens every listening socket, so that an address that is
 // taken is the process's end before anything else has begun.
-func newService(cfg *conf.Config, log *zap.Logger) (*service, error) {
+func newService(cfg *conf.Config, ring *admin.Ring, log *zap.Logger) (*service, error) {
 	boards := map[string]*topology.Board{}
 	for _, c := range cfg.HA.Clusters {
 		boards[c.Name] = topology.NewBoard(c.Name)
 	}
 	s := &service{cfg: cfg, log: log, policy: newPolicy(cfg.Balancer)}
+	s.shown.Store(cfg)
 	var err error
 	if s.agent, err = ha.New(cfg.HA, boards, s.policy.rotation, log.Named("ha")); err != nil {
 		return nil, fmt.Errorf("prepare the agent: %w", err)
@@ -110,10 +114,14 @@ func newService(cfg *conf.Config, log *zap.Logger) (*service, error) {
 		return nil, fmt.Errorf("open the admin port: %w", err)
 	}
 	source := admin.NewSource(s.agent)
-	s.admin = admin.New(cfg.Admin, ln, admin.Parts{
-		Observer: source, Backends: source, Nodes: source, Replication: source,
+	parts := admin.Parts{
+		Observer: source, Backends: source, Nodes: source, Replication: source, Log: ring,
 		Live: s.data.pulse.alive, Ready: s.data.ready, Stats: s.data.stats, Collectors: s.data.collectors(), Version: version,
-	}, log.Named("admin"))
+	}
+	if s.member != nil {
+		parts.Fleet = newFleetSource(s.member.Fleet(), s.member.Init, s.file)
+	}
+	s.admin = admin.New(cfg.Admin, ln, parts, log.Named("admin"))
 	log.Info("admin port is open", zap.String("address", ln.Addr().String()))
 	return s, nil
 }
@@ -166,6 +174,25 @@ func (s *service) run(ctx context.Context) error {
 		s.log.Warn("ended at once; open transactions were cut", zap.String("why", errNow.Error()))
 		return errNow
 	}
+}
+
+// file is what the configuration in force says of a cluster, secrets masked.
+func (s *service) file(cluster string) clusterFile {
+	cfg := s.shown.Load()
+	f, values := clusterFile{}, map[string]string{}
+	for i := range cfg.HA.Clusters {
+		if c := &cfg.HA.Clusters[i]; c.Name == cluster {
+			f.WriteVIP, f.ReadVIP = c.WriteVIP, c.ReadVIP
+		}
+	}
+	prefix := "cluster[" + cluster + "]."
+	for _, setting := range cfg.Settings() {
+		if key, ours := strings.CutPrefix(setting.Key, prefix); ours {
+			values[key] = setting.Value
+		}
+	}
+	f.Values = values
+	return f
 }
 
 func named(part string, err error) error {
@@ -229,6 +256,7 @@ func (s *service) reload() {
 		}
 	}
 	s.cfg = next
+	s.shown.Store(next)
 	s.log.Info("configuration reloaded", zap.Int("changes", len(changes)), zap.Duration("lasted", time.Since(began)))
 }
 

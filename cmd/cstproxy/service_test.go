@@ -88,7 +88,7 @@ func newStage(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), s.log, zap.InfoLevel)
-	service, err := newService(cfg, zap.New(core))
+	service, err := newService(cfg, nil, zap.New(core))
 	if err != nil {
 		t.Fatal(err)
 	}
