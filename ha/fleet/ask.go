@@ -138,7 +138,7 @@ func (f *Fleet) ask(ctx context.Context, method string, q, into any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
-	var lost error // an attempt whose end is not known
+	var lost attempts
 	for {
 		changed := f.parts.Log.Changed()
 		text, err := f.askOnce(ctx, method, body)
@@ -157,17 +157,14 @@ func (f *Fleet) ask(ctx context.Context, method string, q, into any) error {
 			}
 			err = a.Failure
 		}
-		var refused *peer.RefusedError
-		if !errors.Is(err, consensus.ErrNotLeader) && !errors.As(err, &refused) {
-			lost = err
-		}
+		lost.note(err)
 		pause := time.NewTimer(askAgain)
 		select {
 		case <-changed:
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return f.unanswered(lost)
+			return f.unanswered(method, lost)
 		}
 		pause.Stop()
 	}
@@ -206,11 +203,30 @@ func (f *Fleet) whileLeads(ctx context.Context, leader peer.Member) {
 	}
 }
 
-// unanswered is the error of a question that nobody has answered; lost is of an attempt that may
-// have reached a leader.
-func (f *Fleet) unanswered(lost error) error {
-	if lost != nil {
-		return fmt.Errorf("%w: the leader may have taken the order and not have been able to answer: %w; see `cstproxy ctl show_task`", consensus.ErrUnknownOutcome, lost)
+// attempts are those at a question that have failed: open, one that may have reached a leader;
+// refused, what a member said that does not take the question.
+type attempts struct{ open, refused error }
+
+func (a *attempts) note(err error) {
+	var refused *peer.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		a.refused = err
+	case !errors.Is(err, consensus.ErrNotLeader):
+		a.open = err
+	}
+}
+
+// unanswered is the error of a question that nobody has answered.
+func (f *Fleet) unanswered(method string, lost attempts) error {
+	order := method == commandMethod || method == voterMethod || method == adoptMethod
+	switch {
+	case lost.open != nil && order:
+		return fmt.Errorf("%w: the leader may have taken the order and not have been able to answer: %w; see `cstproxy ctl show_task`", consensus.ErrUnknownOutcome, lost.open)
+	case lost.open != nil:
+		return fmt.Errorf("%w that answers: %w", ErrNoLeader, lost.open)
+	case lost.refused != nil:
+		return fmt.Errorf("%w that takes this: %w", ErrNoLeader, lost.refused)
 	}
 	why := "a majority of the voters must be up and reach each other; see `cstproxy ctl members`"
 	if waiting := f.parts.Log.Waiting(); waiting != "" {
