@@ -27,4 +27,7 @@ func TestAPrimaryWhoseHostLosesItsPowerIsReplaced(t *testing.T) {
 	})
 	report := run.finish(t, event, writable(t.Context(), f.nodes))
 	t.Log(report)
+	for _, line := range f.log(event.Add(-time.Second)) {
+		t.Log(line.Member.Name, line.Time.Sub(event), line.Raw)
+	}
 }

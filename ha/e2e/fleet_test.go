@@ -72,6 +72,9 @@ func newFleet(l *Lab, layout Layout) *Fleet {
 	for _, m := range f.members {
 		m.AwaitReady()
 	}
+	if said, err := f.members[0].ctl(l.t.Context(), "init"); err != nil {
+		l.t.Fatalf("prepare the hosts: %v\n%s", err, said)
+	}
 	return f
 }
 
@@ -188,6 +191,13 @@ func (m *Member) AwaitReady() {
 	})
 }
 
+// ctl gives an order on the member's host, as a DBA does. It may be called from any goroutine.
+func (m *Member) ctl(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return m.Exec(ctx, append([]string{"/run/lab/cstproxy", "ctl", "-f", "/home/cstproxy/cstproxy.toml"}, args...)...)
+}
+
 // get asks the member's admin port. It may be called from any goroutine.
 func (m *Member) get(ctx context.Context, path string) (int, []byte, error) {
 	client := http.Client{Transport: &http.Transport{DialContext: m.Dial, DisableKeepAlives: true}}
@@ -215,6 +225,8 @@ type line struct {
 	Epoch  uint64    `json:"epoch"`
 	Node   int       `json:"node"`
 	Verb   string    `json:"verb"`
+	Kind   string    `json:"kind"`
+	Step   string    `json:"step"`
 	Raw    string    `json:"-"`
 }
 
@@ -258,6 +270,36 @@ func (f *Fleet) leads() *Member {
 	return leader
 }
 
+// memberOn is the member on a host.
+func (f *Fleet) memberOn(h *Host) *Member {
+	f.lab.t.Helper()
+	for _, m := range f.members {
+		if m.Host == h {
+			return m
+		}
+	}
+	f.lab.t.Fatalf("there is no member on %s", h.Name)
+	return nil
+}
+
+// awaitLeader has the others elect this member: every other that leads is killed and started again.
+func (f *Fleet) awaitLeader(t *testing.T, want *Member) {
+	t.Helper()
+	awaitFor(t, 2*time.Minute, want.Name+" to lead", func(ctx context.Context) bool {
+		leader := f.leads()
+		if leader != nil && leader != want && leader.pid.Load() != 0 {
+			leader.Kill()
+			awaitFor(t, patience, "another leader than "+leader.Name, func(context.Context) bool {
+				now := f.leads()
+				return now != nil && now != leader
+			})
+			leader.Start()
+			leader.AwaitReady()
+		}
+		return f.leads() == want
+	})
+}
+
 // way is the fleet's list of addresses, as an application has it, beginning with one member.
 func (f *Fleet) way(first *Member) Way {
 	var w Way
@@ -296,7 +338,8 @@ func (f *Fleet) awaitWhole(t *testing.T, limit time.Duration) *Node {
 	return awaitWhole(t, limit, f.nodes)
 }
 
-// awaitWhole waits until one of the nodes is the primary and all others stream from it.
+// awaitWhole waits until one of the nodes is the primary and all others stream from it. A copy of the
+// primary's files that is being made looks like a standby to the primary: the others are asked as well.
 func awaitWhole(t *testing.T, limit time.Duration, nodes []*Node) *Node {
 	t.Helper()
 	var primary *Node
@@ -304,7 +347,13 @@ func awaitWhole(t *testing.T, limit time.Duration, nodes []*Node) *Node {
 		if primary = writable(ctx, nodes); primary == nil {
 			return false
 		}
-		got, err := primary.Psql(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name !~ 'basebackup|rewind'")
+		for _, n := range nodes {
+			const streams = `SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming' AND latest_end_lsn IS NOT NULL`
+			if got, err := n.Psql(ctx, streams); n != primary && (err != nil || got != "1") {
+				return false
+			}
+		}
+		got, err := primary.Psql(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
 		return err == nil && got == fmt.Sprint(len(nodes)-1)
 	})
 	return primary

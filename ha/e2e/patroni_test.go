@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -120,19 +119,10 @@ postgresql:
 		PGPort, PGData, p.lab.bin, Password)
 }
 
-// awaitWhole waits until there is one primary and all others stream from it, and returns it. Rebuilding
-// a standby is Patroni's own business.
+// awaitWhole is awaitWhole of its nodes. Rebuilding a standby is Patroni's own business.
 func (p *patroni) awaitWhole(limit time.Duration) *Node {
 	p.lab.t.Helper()
-	var primary *Node
-	awaitFor(p.lab.t, limit, "Patroni's cluster to be whole", func(ctx context.Context) bool {
-		if primary = writable(ctx, p.nodes); primary == nil {
-			return false
-		}
-		got, err := primary.Psql(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name LIKE 'p%'")
-		return err == nil && got == fmt.Sprint(len(p.nodes)-1)
-	})
-	return primary
+	return awaitWhole(p.lab.t, limit, p.nodes)
 }
 
 // way is how clients find Patroni's primary without a further program in between: libpq's list of

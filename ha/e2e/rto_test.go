@@ -106,11 +106,15 @@ type event struct {
 	Name string
 	Make func(n *Node)
 	Off  bool
+	// Leader says that the host carries the fleet's leader, too.
+	Leader bool
 }
 
 var (
 	crash    = event{Name: "crash of the primary's processes", Make: (*Node).Kill}
 	powerOff = event{Name: "power-off of the primary's host", Make: func(n *Node) { n.PowerOff() }, Off: true}
+	// Patroni's etcd has a leader as well; where that is is left to chance.
+	powerOffWithLeader = event{Name: "power-off of the host of primary and leader", Make: powerOff.Make, Off: true, Leader: true}
 )
 
 func TestRTOPatroni(t *testing.T) {
@@ -176,5 +180,77 @@ func (p *patroni) measure(t *testing.T, e event) {
 	if e.Off {
 		former.PowerOn()
 		p.start(former)
+	}
+}
+
+// The product's presets and the events that are measured with each.
+func TestRTO(t *testing.T) {
+	n := runs(t)
+	for _, c := range []struct {
+		preset string
+		layout Layout
+		events []event
+	}{
+		{"defaults", Layout{Operation: map[string]string{"anti_flap": `"0s"`}}, []event{crash, powerOff, powerOffWithLeader}},
+		{"on_crash failover", Layout{Operation: map[string]string{"anti_flap": `"0s"`, "on_crash": `"failover"`}}, []event{crash}},
+	} {
+		t.Run(c.preset, func(t *testing.T) {
+			_, f := three(t, c.layout)
+			for _, e := range append(c.events, f.switchover()) {
+				for range n {
+					f.measure(t, c.preset, e)
+				}
+			}
+		})
+	}
+}
+
+// switchover is an operator's order to make the next node the primary.
+func (f *Fleet) switchover() event {
+	return event{Name: "switchover", Make: func(former *Node) {
+		f.lab.t.Helper()
+		for i, n := range f.nodes {
+			if n == former {
+				next := f.nodes[(i+1)%len(f.nodes)]
+				if said, err := f.members[0].ctl(f.lab.t.Context(), "switch", "-i", fmt.Sprint(next.ID()), "--yes"); err != nil {
+					f.lab.t.Fatalf("switch to %s: %v\n%s", next.Name, err, said)
+				}
+			}
+		}
+	}}
+}
+
+// measure is one run: the event comes at any moment between two probes.
+func (f *Fleet) measure(t *testing.T, preset string, e event) {
+	t.Helper()
+	former := f.awaitWhole(t, 3*time.Minute)
+	other := f.members[0]
+	if other.Host == former.Host {
+		other = f.members[1]
+	}
+	leader := other
+	if e.Leader {
+		leader = f.memberOn(former.Host)
+	}
+	f.awaitLeader(t, leader)
+	run := begin(t, f.lab.Host("c1"), usual(f.way(other)), former, f.nodes)
+	pause(t.Context(), time.Second+rand.N(time.Second))
+	at := time.Now()
+	e.Make(former)
+	awaitFor(t, time.Minute, "writes after "+e.Name, func(context.Context) bool {
+		return run.ledger.acknowledged(time.Now().Add(-time.Second)) > 50 && time.Since(at) > 3*time.Second
+	})
+	now := writable(t.Context(), f.nodes)
+	if now == nil {
+		t.Fatalf("after %s there is no single primary", e.Name)
+	}
+	report := run.finish(t, at, now)
+	got := newFigure("cstproxy", preset, e.Name, report)
+	got.Phases = phases(f.log(at), at, report.Ended)
+	got.keep(t)
+	t.Logf("%s, %s: %s", preset, e.Name, report)
+	if e.Off {
+		former.PowerOn()
+		f.memberOn(former.Host).Start()
 	}
 }
