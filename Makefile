@@ -2,6 +2,8 @@
 
 BIN      = bin/cstproxy
 FUZZTIME ?= 60s
+RUNS     ?= 30
+RTO      ?= ^TestRTO$$$$
 PREFIX   = /usr/local
 DEMO     =
 BENCH    =
@@ -11,7 +13,7 @@ VERSION  = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # and the tests of what the allocator or the clock say are meaningless under it.
 TESTFLAGS = -timeout 25m
 
-.PHONY: demo build install deps test oracle unit e2e soak sim lint fuzz bench-quick clean
+.PHONY: demo build install deps test oracle unit e2e rto soak sim lint fuzz bench-quick clean
 
 demo: ## a primary, two standbys, cstproxy on port 9999, until Ctrl-C
 	@scripts/install-deps demo
@@ -38,8 +40,13 @@ oracle: deps ## the classifier against PostgreSQL's grammar and its regression s
 unit: ## without the end-to-end tests
 	go test -race $(TESTFLAGS) $$(go list ./... | grep -v /cmd/cstproxy/e2e)
 
-e2e: deps
-	go test -count=1 -v $(TESTFLAGS) ./cmd/cstproxy/e2e
+e2e: deps ## the product's binary, in front of real servers and on several hosts
+	go test -count=1 -v $(TESTFLAGS) ./cmd/cstproxy/e2e ./ha/e2e
+
+rto: deps ## how long clients cannot write: RUNS of each event; RTO=^TestRTO measures Patroni, too
+	@mkdir -p bin && rm -f bin/rto.jsonl
+	CST_RTO=$(RUNS) CST_RTO_OUT=$(CURDIR)/bin/rto.jsonl go test -count=1 -v -timeout 12h -run '$(RTO)' ./ha/e2e
+	go run ./bench/rto -svg bin/rto.svg bin/rto.jsonl
 
 soak: deps ## the long ones: minutes of load, 5,000 clients, gigabytes
 	CST_LONG=1 go test -count=1 -v -timeout 90m ./cmd/cstproxy/e2e
