@@ -23,6 +23,9 @@ func TestNothingThatALostEpochSaysIsBelieved(t *testing.T) {
 	checkOften(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		f := newForks(t, rt, seed, rapid.IntRange(3, 60).Draw(rt, "often"))
+		if f.w.p.cfg.PoolMode = rapid.SampledFrom([]PoolMode{TransactionPooling, SessionPooling}).Draw(rt, "pool_mode"); f.w.p.cfg.PoolMode == SessionPooling {
+			f.w.p.cfg.PoolSize = 3
+		}
 		f.w.p.cfg.HoldWrites = rapid.SampledFrom([]time.Duration{time.Hour, 200 * time.Millisecond, 0}).Draw(rt, "hold_writes")
 		w := f.w
 		clients := []*fakeClient{w.login(), w.login(), w.login()}

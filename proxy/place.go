@@ -300,7 +300,8 @@ func (s *session) keepServer(srv *backend.Server) {
 	if srv.Key.Node != s.cluster.view.Primary {
 		slot = router.Standby
 	}
-	if old := s.kept[slot]; old != nil && old != srv {
+	s.unkeep(srv) // a standby that was promoted stands in the other place
+	if old := s.kept[slot]; old != nil {
 		old.Release(backend.Reset)
 	}
 	s.kept[slot] = srv
