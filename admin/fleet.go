@@ -49,12 +49,11 @@ type Council interface {
 
 // Keeper knows what was agreed on, and prepares hosts.
 type Keeper interface {
-	// Meta is what the fleet has agreed on about the cluster, as this member has read it.
+	// Meta is what the fleet has agreed on about the cluster, as this member has read it. It answers
+	// from memory: every picture of the cluster asks for it.
 	Meta(cluster string) (Meta, error)
 	// Init prepares the cluster's hosts and databases; line gets what is done and found.
 	Init(ctx context.Context, cluster string, line func(string)) error
-	// Changed is closed at the next change of what was agreed on.
-	Changed() <-chan struct{}
 }
 
 // Further errors that choose the HTTP status.

@@ -67,7 +67,6 @@ func (c *council) Init(_ context.Context, _ string, line func(string)) error {
 	line("two")
 	return c.fail
 }
-func (c *council) Changed() <-chan struct{} { return nil }
 
 // sitting is an admin port with a fleet behind it.
 func sitting(c *council) http.Handler {

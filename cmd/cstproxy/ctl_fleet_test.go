@@ -121,8 +121,6 @@ func (s *scripted) Init(_ context.Context, _ string, line func(string)) error {
 	return s.fail
 }
 
-func (s *scripted) Changed() <-chan struct{} { return nil }
-
 func (s *scripted) said() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cstproxy/cstproxy/admin"
@@ -25,7 +27,19 @@ type fleetSource struct {
 	fleet   *fleet.Fleet
 	prepare func(ctx context.Context, cluster string, line func(string)) error
 	file    func(cluster string) clusterFile
+
+	mu   sync.Mutex
+	kept map[string]keptFile // by cluster
 }
+
+// keptFile is what the file said a moment ago: pictures of a cluster are asked for many times a second.
+type keptFile struct {
+	clusterFile
+	until time.Time
+}
+
+// keepFile is how long a reload may take to be seen in ctl show and get_meta.
+const keepFile = 2 * time.Second
 
 // clusterFile is what the configuration file says of a cluster, without secrets; Values are for
 // `ctl get_meta`.
@@ -35,9 +49,37 @@ type clusterFile struct {
 }
 
 // newFleetSource returns the spokesman of f. prepare is what `ctl init` does; file tells what is
-// configured now, and must be quick: it is asked for every picture of a cluster.
+// configured now.
 func newFleetSource(f *fleet.Fleet, prepare func(context.Context, string, func(string)) error, file func(cluster string) clusterFile) *fleetSource {
-	return &fleetSource{fleet: f, prepare: prepare, file: file}
+	return &fleetSource{fleet: f, prepare: prepare, file: file, kept: map[string]keptFile{}}
+}
+
+// configured is what the file says of the cluster, or said lately.
+func (s *fleetSource) configured(cluster string) clusterFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept, now := s.kept[cluster], time.Now()
+	if now.After(kept.until) {
+		kept = keptFile{s.file(cluster), now.Add(keepFile)}
+		if values, ok := kept.Values.(map[string]string); ok {
+			kept.Values = unquoted(values)
+		}
+		s.kept[cluster] = kept
+	}
+	return kept.clusterFile
+}
+
+// unquoted turns values as they stand in the file into themselves.
+func unquoted(values map[string]string) map[string]any {
+	all := map[string]any{}
+	for key, text := range values {
+		var value any = text
+		if json.Unmarshal([]byte(text), &value) != nil {
+			value = text
+		}
+		all[key] = value
+	}
+	return all
 }
 
 func (s *fleetSource) Order(ctx context.Context, o admin.Order) (admin.Task, error) {
@@ -178,7 +220,7 @@ func (s *fleetSource) Meta(cluster string) (admin.Meta, error) {
 	if err != nil {
 		return admin.Meta{}, fleetError(err)
 	}
-	file, e := s.file(cluster), &c.Epoch
+	file, e := s.configured(cluster), &c.Epoch
 	m := admin.Meta{Cluster: cluster, Fleet: s.fleet.Status().Fleet, Epoch: uint64(e.Number), LastEpoch: uint64(c.LastEpoch), Primary: int(e.Primary), Address: e.Address,
 		Timeline: uint32(e.History.Timeline), Eligible: ids(e.Eligible), Froze: frozeOf(c.Froze), Marks: map[string]string{},
 		Sync:     admin.MetaSync{Method: e.Sync.Method, Count: e.Sync.Count, Names: e.Sync.Names, Nodes: ids(e.Sync.Nodes)},
@@ -211,8 +253,6 @@ func (s *fleetSource) Meta(cluster string) (admin.Meta, error) {
 func (s *fleetSource) Init(ctx context.Context, cluster string, line func(string)) error {
 	return fleetError(s.prepare(ctx, cluster, line))
 }
-
-func (s *fleetSource) Changed() <-chan struct{} { return s.fleet.Changed() }
 
 func ids(list []topology.NodeID) []int {
 	all := []int{}

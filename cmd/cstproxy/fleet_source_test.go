@@ -100,7 +100,7 @@ func TestOperatorsSteerARealFleetThroughHTTP(t *testing.T) {
 		line("looked at " + cluster)
 		return errors.New("node 3: no key")
 	}, func(string) clusterFile {
-		return clusterFile{WriteVIP: "192.168.56.40", Values: map[string]int{"nodes": 3}}
+		return clusterFile{WriteVIP: "192.168.56.40", Values: map[string]string{"nodes": "3", "name": `"a b"`, "hooks": "[x"}}
 	})
 	f := manual{}
 	file, address := servePort(t, admin.Parts{Observer: f, Backends: f, Nodes: f, Replication: f, Fleet: source})
@@ -134,7 +134,7 @@ func TestOperatorsSteerARealFleetThroughHTTP(t *testing.T) {
 	if out := ctl(0, "task_log 1"); !strings.Contains(out, "promote node 2: done") {
 		t.Error(out)
 	}
-	if out := ctl(0, "get_meta -o json"); !strings.Contains(out, `"primary": 2`) || !strings.Contains(out, `"nodes": 3`) || !strings.Contains(out, `"write_vip": "192.168.56.40"`) {
+	if out := ctl(0, "get_meta -o json"); !strings.Contains(out, `"primary": 2`) || !strings.Contains(out, `"nodes": 3`) || !strings.Contains(out, `"name": "a b"`) || !strings.Contains(out, `"hooks": "[x"`) || !strings.Contains(out, `"write_vip": "192.168.56.40"`) {
 		t.Error(out)
 	}
 	if out := ctl(0, "evidence"); !strings.Contains(out, "answers") {

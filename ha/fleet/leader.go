@@ -87,6 +87,10 @@ func (f *Fleet) govern(ctx context.Context, s *seat) {
 		f.journal(s, clusterOf(state, s.Name))
 		f.written()
 		f.mu.Unlock()
+		if state.Fleet == "" {
+			s.wait(ctx, changed, 0) // nothing counts before the fleet's birth
+			continue
+		}
 		p := f.picture(s, clusterOf(state, s.Name))
 		plan := decide.Decide(p)
 		f.explain(s, &p.Record, plan)
