@@ -102,6 +102,8 @@ type Member struct {
 	LeaseUntil time.Duration
 	// Frozen is the newest operation whose Freeze it acknowledged: it routes no writes of From.
 	Frozen record.OperationID
+	// Drains is the newest operation for which it begins no new writes.
+	Drains record.OperationID
 	// Open counts its open write transactions (switchover).
 	Open int
 	// Known is the version of the present epoch's Standbys that its log shows; 0: of none.

@@ -157,7 +157,7 @@ func (w *world) run(line string) {
 		w.after(w.duration(f[1]))
 	case "members":
 		w.members(f[1:]...)
-	case "witness", "away", "acks":
+	case "witness", "away", "drains", "acks":
 		for _, name := range f[1:] {
 			w.member(name, f[0])
 		}
@@ -210,8 +210,10 @@ func (w *world) member(name, what string) {
 		m.Witness = true
 	case "away":
 		m.Heard = w.p.Now - time.Hour/2
+	case "drains": // begins no new writes; it still may forward answers
+		m.Drains = w.p.Record.LastOperation
 	case "acks":
-		m.Frozen = w.p.Record.LastOperation
+		m.Drains, m.Frozen = w.p.Record.LastOperation, w.p.Record.LastOperation
 	}
 }
 

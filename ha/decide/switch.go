@@ -78,7 +78,7 @@ func (p *Picture) drain(op *record.Operation, n *Node) Plan {
 	for i := range p.Members {
 		m := &p.Members[i]
 		open += m.Open
-		if !m.Witness && !p.Alone && m.Frozen != op.ID {
+		if !m.Witness && !p.Alone && m.Drains != op.ID {
 			missing = append(missing, m.Name)
 		}
 	}

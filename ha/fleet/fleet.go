@@ -118,6 +118,8 @@ type cluster struct {
 	epoch  record.Epoch    // that holder goes by
 	held   string          // why writes are held; empty when they are not
 	told   map[topology.NodeID]look
+	drains record.OperationID
+	open   int // transactions, as reported last; only takePart uses it
 }
 
 // Now is the clock of all durations here, of package decide's and package lease's: CLOCK_BOOTTIME,

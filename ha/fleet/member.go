@@ -39,6 +39,8 @@ func (f *Fleet) takePart(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
+			case <-f.drainLook():
+				news = f.drained()
 			case <-changed:
 				news = true
 			case <-tick.C:
@@ -78,7 +80,7 @@ func clusterOf(state *record.State, name string) *record.Cluster {
 func (f *Fleet) obey(c *cluster, said *record.Cluster) ha.Ruling {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before, frozen := c.holder.Epoch(), c.holder.Frozen()
+	before, held := c.holder.Epoch(), c.held
 	c.holder.Follow(said)
 	c.epoch = said.Epoch
 	if c.holder.Epoch() != before {
@@ -90,13 +92,16 @@ func (f *Fleet) obey(c *cluster, said *record.Cluster) ha.Ruling {
 	if !f.alone() {
 		r.Lease = c.lease
 	}
-	if now := c.holder.Frozen(); now != 0 {
+	c.drains = said.Drains(said.Epoch.Number)
+	if c.holder.Frozen() != 0 {
 		c.lease.Suspend()
+	}
+	if now := max(c.holder.Frozen(), c.drains); now != 0 {
 		r.Frozen = fmt.Sprintf("operation %d is under way", now)
 		if op := said.Find(now); op != nil {
 			r.Frozen = fmt.Sprintf("%s to epoch %d is under way: %s", op.Kind, op.To, op.Why)
 		}
-		if now != frozen {
+		if r.Frozen != held {
 			f.log.Info("writes are held", zap.String("cluster", c.Name), zap.Uint64("epoch", uint64(said.Epoch.Number)), zap.String("why", r.Frozen))
 		}
 	}
@@ -145,8 +150,37 @@ func (f *Fleet) look() map[string][]Seen {
 	for _, c := range f.clusters {
 		seen := c.Servers.Look()
 		all[c.Name], c.told = seen, looks(seen)
+		if c.Servers.Open != nil {
+			c.open = c.Servers.Open()
+		}
 	}
 	return all
+}
+
+// drainLook is how often the open transactions are counted while a switchover waits for them.
+const drainLook = 10 * time.Millisecond
+
+// drainLook fires when open transactions are to be counted; nil while nobody waits for them. Only
+// takePart calls it, and drained.
+func (f *Fleet) drainLook() <-chan time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.clusters {
+		if c.drains != 0 && c.open > 0 {
+			return time.After(drainLook)
+		}
+	}
+	return nil
+}
+
+// drained says whether fewer transactions are open than were reported.
+func (f *Fleet) drained() bool {
+	for _, c := range f.clusters {
+		if c.Servers.Open != nil && c.Servers.Open() < c.open {
+			return true
+		}
+	}
+	return false
 }
 
 // somethingNew says whether a report would say something else than the last one. Only takePart calls it.
@@ -203,7 +237,7 @@ func (f *Fleet) compose(seen map[string][]Seen) *report {
 	for _, c := range f.clusters {
 		request := c.holder.Ask(Now())
 		r.Birth = request.Birth
-		s := &share{Frozen: c.holder.Frozen(), Epoch: request.Epoch, Known: request.Known, Open: open[c.Name], Nodes: seen[c.Name]}
+		s := &share{Frozen: c.holder.Frozen(), Drains: c.drains, Epoch: request.Epoch, Known: request.Known, Open: open[c.Name], Nodes: seen[c.Name]}
 		if !f.cfg.Witness && !f.alone() && request.Epoch != 0 {
 			s.Request = &request
 		}

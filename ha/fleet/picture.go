@@ -94,7 +94,7 @@ func (s *seat) heard(from string, r *report, now time.Duration) {
 		return
 	}
 	m.birth, m.number, m.epoch = r.Birth, r.Number, share.Epoch
-	m.Member = decide.Member{Name: from, Witness: r.Witness, Heard: now, Frozen: share.Frozen, Open: share.Open, Known: share.Known,
+	m.Member = decide.Member{Name: from, Witness: r.Witness, Heard: now, Frozen: share.Frozen, Drains: share.Drains, Open: share.Open, Known: share.Known,
 		Sights: map[topology.NodeID]decide.Sight{}}
 	for i := range share.Nodes {
 		seen := &share.Nodes[i]

@@ -43,6 +43,8 @@ type share struct {
 	Request *lease.Request `json:"request,omitempty"`
 	// Frozen is the newest operation whose Freeze the member obeys.
 	Frozen record.OperationID `json:"frozen,omitempty"`
+	// Drains is the operation for which the member begins no new writes.
+	Drains record.OperationID `json:"drains,omitempty"`
 	// Epoch, and Known, the version of its published standbys, are what the member goes by.
 	Epoch topology.Epoch `json:"epoch,omitempty"`
 	Known uint64         `json:"known,omitempty"`

@@ -169,10 +169,22 @@ func (c *Cluster) Find(id OperationID) *Operation {
 	return nil
 }
 
-// Frozen is the operation for which members route no writes of epoch e, 0 when there is none.
-// Everybody asks this: the member that holds a lease, and the leader that would grant one.
+// Frozen is the operation for which members route no writes of epoch e and forward no answers of its
+// primary, 0 when there is none. Everybody asks this: the member that holds a lease, and the leader that
+// would grant one.
 func (c *Cluster) Frozen(e topology.Epoch) OperationID {
-	if o := c.Operation; o != nil && o.From == e && o.Step >= Freeze && o.Step <= Promote {
+	o := c.Operation
+	if o == nil || o.From != e || o.Step < Freeze || o.Step > Promote || c.Drains(e) != 0 {
+		return 0
+	}
+	return o.ID
+}
+
+// Drains is the operation for which members begin no new writes of epoch e, and bring those that have
+// begun to their end; 0 when there is none. Only a switch does so, before it freezes: its primary is
+// well.
+func (c *Cluster) Drains(e topology.Epoch) OperationID {
+	if o := c.Operation; o != nil && o.Kind == Switch && o.From == e && o.Step == Freeze {
 		return o.ID
 	}
 	return 0

@@ -44,7 +44,7 @@ func (c *client) next() {
 	m := c.m
 	e := m.cluster().Epoch
 	n := m.w.node(e.Primary)
-	if n == nil || m.holder.Epoch() != e.Number || !m.holder.Held(m.now()) {
+	if n == nil || m.holder.Epoch() != e.Number || !m.holder.Held(m.now()) || m.cluster().Drains(e.Number) != 0 {
 		m.w.schedule(20*time.Millisecond, m.process, c.next) // held: no lease, frozen, or no primary
 		return
 	}

@@ -91,7 +91,7 @@ func (l *leadership) wake() {
 func (l *leadership) heard(r report) {
 	now := l.m.now()
 	k := l.members[r.from]
-	k.Heard, k.Frozen, k.Open, k.Known = now, r.frozen, r.open, r.known
+	k.Heard, k.Frozen, k.Drains, k.Open, k.Known = now, r.frozen, r.drains, r.open, r.known
 	k.Sights = map[topology.NodeID]decide.Sight{}
 	for _, g := range r.looks {
 		k.Sights[g.node] = g.sight

@@ -106,6 +106,7 @@ type report struct {
 	request lease.Request
 	asks    bool // the request is one
 	frozen  record.OperationID
+	drains  record.OperationID
 	known   uint64
 	open    int
 	looks   []glance
@@ -132,7 +133,7 @@ func (m *member) renew() {
 func (m *member) report() {
 	r := report{from: m, frozen: m.holder.Frozen(), open: m.open()}
 	if c := m.cluster(); c.Epoch.Number != 0 {
-		r.known = c.Epoch.Version
+		r.known, r.drains = c.Epoch.Version, c.Drains(c.Epoch.Number)
 	}
 	if !m.witness {
 		r.request, r.asks = m.holder.Ask(m.now()), true
