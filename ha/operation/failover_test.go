@@ -24,7 +24,8 @@ func failover(t *testing.T) (s *stage, a, b, d *pglocal.Node) {
 	if err := s.pg.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.must(action(decide.Recruit, b, 2, record.Fence), action(decide.Recruit, d, 2, record.Fence))
+	// b last: the old primary writes now and then by itself, and b must not lack what d has.
+	s.must(action(decide.Recruit, d, 2, record.Fence), action(decide.Recruit, b, 2, record.Fence))
 	s.sql(a, "INSERT INTO t SELECT generate_series(100, 199)")
 	r := s.must(action(decide.Stop, a, 2, record.Fence))
 	if !r.Fact.Stopped || r.Fact.Running || r.Host == nil || !r.Host.Standby {
