@@ -72,7 +72,7 @@ func (p *Proxy) cancel(pid uint32, secret []byte, taken func()) {
 		return
 	case phaseHeld, phaseParked, phaseWaiting:
 		s.wait.Leave()
-		s.endHold(cancelled())
+		s.cancelHeld()
 	}
 	taken()
 }

@@ -117,16 +117,17 @@ func (s *session) endHold(r *refusal) {
 		s.refuse(r)
 		return
 	}
-	if r.code == cancelled().code {
-		s.failHeld(r)
-		return
-	}
 	s.cutOff(leaseOver)
 }
 
-// failHeld fails the open transaction of a held turn: the server, which cannot be told now, is given
-// up, and with it what it has of the transaction.
-func (s *session) failHeld(r *refusal) {
+// cancelHeld ends a wait at the client's wish. A transaction fails as it does by any error: its server,
+// which cannot be told now, is given up with what it has of it.
+func (s *session) cancelHeld() {
+	s.leaveHold()
+	if s.held == nil || s.status == 'I' {
+		s.refuse(cancelled())
+		return
+	}
 	if _, pinned := s.rs.Pinned(); pinned {
 		s.cutOff(leaseOver)
 		return
@@ -137,7 +138,7 @@ func (s *session) failHeld(r *refusal) {
 	srv.Release(backend.Close)
 	s.held, s.dirty, s.stand = nil, false, s.stand[:0]
 	s.lost, s.status = lostSaid, 'E'
-	s.refuse(r)
+	s.refuse(cancelled())
 }
 
 // whyHeld is what a held client reads.
