@@ -51,7 +51,11 @@ type pulse struct {
 	stuck int
 	full  bool
 	class decide.Class
-	since time.Time // when class became what it is
+	// since is when class became what it is; of one that speaks against the server, when the first of
+	// the failures in a row began.
+	since time.Time
+	// troubled is when that was; zero while nothing fails.
+	troubled time.Time
 }
 
 // beat is the pulse after one more probe. A probe that failed in a way that shows a living server
@@ -62,7 +66,16 @@ func (p pulse) beat(b probe, deadAfter int) pulse {
 	p = p.weigh(b, deadAfter)
 	p = p.feel(b.heart)
 	p.class = p.classify(was.class)
-	if p.class != was.class || p.since.IsZero() {
+	switch {
+	case p.failures == 0 && p.stuck == 0:
+		p.troubled = time.Time{}
+	case p.troubled.IsZero():
+		p.troubled = b.at
+	}
+	switch {
+	case speaksAgainst(p.class) && !p.troubled.IsZero():
+		p.since = p.troubled
+	case p.class != was.class || p.since.IsZero():
 		p.since = b.at
 	}
 	return p

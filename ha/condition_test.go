@@ -68,42 +68,39 @@ func TestTheClassFollowsTheSecondFailure(t *testing.T) {
 		name  string
 		steps steps
 		want  classes
+		since string // the step since which each of them holds
 	}{
-		{"silent", steps{up(0), down(pgnode.Silent), down(pgnode.Silent), up(0)}, classes{decide.Answers, decide.Answers, decide.Silent, decide.Answers}},
-		{"silent once", steps{up(0), down(pgnode.Silent), up(0), down(pgnode.Silent)}, classes{decide.Answers, decide.Answers, decide.Answers, decide.Answers}},
+		{"silent", steps{up(0), down(pgnode.Silent), down(pgnode.Silent), up(0)}, classes{decide.Answers, decide.Answers, decide.Silent, decide.Answers}, "1124"},
+		{"silent once", steps{up(0), down(pgnode.Silent), up(0), down(pgnode.Silent)}, classes{decide.Answers, decide.Answers, decide.Answers, decide.Answers}, "1111"},
 		{"refused, then starting", steps{up(0), down(pgnode.Refused), down(pgnode.Refused), down(pgnode.Starting), up(0)},
-			classes{decide.Answers, decide.Answers, decide.Refused, decide.Starting, decide.Answers}},
-		{"starting", steps{up(0), down(pgnode.Starting), down(pgnode.Starting)}, classes{decide.Answers, decide.Answers, decide.Starting}},
-		{"first seen while it starts", steps{down(pgnode.Starting), down(pgnode.Starting)}, classes{decide.Unprobed, decide.Starting}},
+			classes{decide.Answers, decide.Answers, decide.Refused, decide.Starting, decide.Answers}, "11225"},
+		{"starting", steps{up(0), down(pgnode.Starting), down(pgnode.Starting)}, classes{decide.Answers, decide.Answers, decide.Starting}, "112"},
+		{"first seen while it starts", steps{down(pgnode.Starting), down(pgnode.Starting)}, classes{decide.Unprobed, decide.Starting}, "11"},
 		{"takes connections, says nothing", steps{up(0), down(pgnode.Hung), down(pgnode.Hung), down(pgnode.Silent)},
-			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Silent}},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Silent}, "1122"},
 		{"out of connections, then silent", steps{up(0), down(pgnode.Full), down(pgnode.Silent), down(pgnode.Silent)},
-			classes{decide.Answers, decide.Full, decide.Full, decide.Silent}},
+			classes{decide.Answers, decide.Full, decide.Full, decide.Silent}, "1223"},
 		{"stuck", steps{up(pgnode.Commits), up(pgnode.Stuck), up(pgnode.Stuck), up(pgnode.Commits)},
-			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Answers}},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Answers}, "1124"},
 		{"stuck, nothing new in between", steps{up(0), up(pgnode.Stuck), up(0), up(pgnode.DiskFull), up(0), up(pgnode.NoTable)},
-			classes{decide.Answers, decide.Answers, decide.Answers, decide.Stuck, decide.Stuck, decide.Stuck}},
+			classes{decide.Answers, decide.Answers, decide.Answers, decide.Stuck, decide.Stuck, decide.Stuck}, "111222"},
 		{"slow", steps{up(0), up(pgnode.Stuck), up(pgnode.Commits), up(pgnode.Stuck), up(pgnode.Commits)},
-			classes{decide.Answers, decide.Answers, decide.Answers, decide.Answers, decide.Answers}},
+			classes{decide.Answers, decide.Answers, decide.Answers, decide.Answers, decide.Answers}, "11111"},
 		{"locked, read-only", steps{up(0), up(pgnode.Stuck), up(pgnode.Blocked), up(pgnode.Stuck), up(pgnode.ReadOnly), up(pgnode.Stuck)},
-			classes{decide.Answers, decide.Answers, decide.Answers, decide.Answers, decide.Answers, decide.Answers}},
+			classes{decide.Answers, decide.Answers, decide.Answers, decide.Answers, decide.Answers, decide.Answers}, "111111"},
 		{"stuck, then full", steps{up(0), up(pgnode.Stuck), {heart: beat(pgnode.Stuck), knocked: fails(pgnode.Full)}, full, down(pgnode.Full)},
-			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Stuck, decide.Stuck}},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Stuck, decide.Stuck}, "11222"},
 		{"stuck, one probe lost", steps{up(0), up(pgnode.Stuck), up(pgnode.Stuck), {heart: beat(0), asked: fails(pgnode.Silent)}},
-			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Stuck}},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Stuck}, "1122"},
 		{"stuck, then restarted", steps{up(0), up(pgnode.Stuck), up(pgnode.Stuck), down(pgnode.Refused), down(pgnode.Refused), up(0)},
-			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Stuck, decide.Refused, decide.Answers}},
-		{"not the primary any more", steps{up(0), up(pgnode.Stuck), up(pgnode.Stuck), {}}, classes{decide.Answers, decide.Answers, decide.Stuck, decide.Answers}},
+			classes{decide.Answers, decide.Answers, decide.Stuck, decide.Stuck, decide.Refused, decide.Answers}, "112226"},
+		{"not the primary any more", steps{up(0), up(pgnode.Stuck), up(pgnode.Stuck), {}}, classes{decide.Answers, decide.Answers, decide.Stuck, decide.Answers}, "1124"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p, now := pulse{}, time.Unix(1_700_000_000, 0)
-			since := now
+			p, start := pulse{}, time.Unix(1_700_000_000, 0)
 			for i, b := range c.steps {
-				now = now.Add(time.Second)
-				b.at = now
-				if i == 0 || c.want[i] != c.want[i-1] {
-					since = now
-				}
+				b.at = start.Add(time.Duration(i+1) * time.Second)
+				since := start.Add(time.Duration(c.since[i]-'0') * time.Second)
 				p = p.beat(b, 2)
 				if p.class != c.want[i] || !p.since.Equal(since) {
 					t.Fatalf("after step %d: %q since %s, want %q since %s", i+1, p.class, p.since, c.want[i], since)
