@@ -84,13 +84,17 @@ func nodeCells(c admin.Cluster, n admin.Node) []string {
 	if n.InRotation {
 		reads = "yes"
 	}
+	why := n.Why
+	if n.Mark != "" {
+		why = strings.TrimPrefix(why+"; "+n.Mark, "; ")
+	}
 	timeline := ""
 	if n.Timeline != 0 {
 		timeline = strconv.FormatUint(uint64(n.Timeline), 10)
 	}
 	return []string{
 		c.Name, strconv.Itoa(n.ID), state, primary, n.Host, strconv.Itoa(n.Port), switchTo,
-		textOr(n.OSUser, "-"), textOr(n.PGData, "-"), n.Role, n.Health, timeline, lag(n), reads, textOr(n.Why, n.Mark),
+		textOr(n.OSUser, "-"), textOr(n.PGData, "-"), n.Role, n.Health, timeline, lag(n), reads, why,
 	}
 }
 

@@ -208,6 +208,49 @@ func TestTheLogOfAnOperationIsReadFromAnyMember(t *testing.T) {
 	}
 }
 
+func TestAReaderFollowsAnOperationOverAChangeOfTheLeader(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.rules(1, w.members...)
+	leader := w.leader(w.members...)
+	rest := w.others(leader)
+	held := make(chan struct{})
+	w.mu.Lock()
+	w.recruits = held
+	w.mu.Unlock()
+	id, err := rest[0].fleet.Command(t.Context(), lossy(2))
+	must(t, err)
+	place, logs, said := Place{Cluster: "c", ID: id}, map[string]bool{}, ""
+	read := func() Lines {
+		t.Helper()
+		var got Lines
+		w.await(func() (err error) { got, err = rest[0].fleet.TaskLog(t.Context(), place); return err })
+		place.Log, place.From = got.Log, got.Next
+		logs[got.Log] = true
+		for _, l := range got.Lines {
+			said += string(l.Kind) + " " + l.Step + "\n"
+		}
+		return got
+	}
+	for !strings.Contains(said, "begin fence") {
+		read()
+	}
+	w.cuts.set(leader.at, true)
+	w.leader(rest...)
+	close(held)
+	for {
+		if got := read(); got.Operation.Step == record.Done && len(got.Lines) == 0 {
+			break
+		}
+	}
+	if len(logs) != 2 || !strings.Contains(said, "leader fence\nstep fence\n") || !strings.HasSuffix(said, "outcome done\n") {
+		t.Errorf("from %d logs came\n%s", len(logs), said)
+	}
+	if rest[0].failovers() != 1 {
+		t.Errorf("%d failovers have begun", rest[0].failovers())
+	}
+	w.sound()
+}
+
 func TestANewLeaderGoesOnWithTheLogOfAnOperation(t *testing.T) {
 	f := &Fleet{cfg: Config{Name: "m2", Terms: terms}, log: testLog(t), writers: map[string]*writer{"c": {logs: map[record.OperationID]*taskLog{}}}}
 	op := record.Operation{ID: 7, Kind: record.Failover, To: 2, Step: record.Promote, Candidate: 3, Why: "it is gone", By: "m1"}

@@ -42,6 +42,8 @@ type world struct {
 	promoted []string // what was wrong when somebody was promoted
 	proofs   bool     // members can collect proofs
 	stamps   []Stamp  // what the hosts remember
+	// recruits, unless nil, holds every recruiting until it is closed, or its leader is none any more.
+	recruits chan struct{}
 }
 
 // server is what a server would say of itself.
@@ -209,7 +211,17 @@ func (w *world) prove(_ context.Context, e record.Epoch, p lease.Proof) lease.Pr
 }
 
 // do carries out an action, and checks before a promotion that nobody can write to the old primary.
-func (w *world) do(_ context.Context, fleet string, a decide.Action) (decide.Result, operation.Report) {
+func (w *world) do(ctx context.Context, fleet string, a decide.Action) (decide.Result, operation.Report) {
+	w.mu.Lock()
+	held := w.recruits
+	w.mu.Unlock()
+	if held != nil && a.Verb == decide.Recruit {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return decide.Result{Action: a, Err: ctx.Err().Error()}, operation.Report{}
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s, r := w.servers[a.Node], decide.Result{Action: a}
