@@ -107,7 +107,7 @@ func (p *Picture) find() finding {
 	case len(t.failing) < t.quorum:
 		return finding{unclear, 0, fmt.Sprintf("node %d does not work for %s: fewer than the %d that it takes", id, &t, t.quorum)}
 	case len(t.trafficAt) > 0 && t.by[Refused] < t.quorum: // a process that is gone has committed what it committed
-		return finding{unclear, 0, fmt.Sprintf("probes of node %d fail for %s, but transactions of clients at %s commit there", id, &t, strings.Join(t.trafficAt, ", "))}
+		return finding{unclear, t.agreed(), fmt.Sprintf("probes of node %d fail for %s, but transactions of clients at %s commit there", id, &t, strings.Join(t.trafficAt, ", "))}
 	case gone >= t.quorum:
 		return p.findGone(id, &t)
 	case t.by[Starting] > 0 && gone+t.by[Starting] >= t.quorum:

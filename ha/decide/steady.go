@@ -60,6 +60,9 @@ func (p *Picture) judge(f finding) Plan {
 	case unreachable:
 		return p.unreached(f)
 	}
+	if f.since >= alarming {
+		return Plan{Why: f.why, Alarm: f.why}
+	}
 	return Plan{Why: f.why}
 }
 
