@@ -3,7 +3,7 @@
 BIN      = bin/cstproxy
 FUZZTIME ?= 60s
 RUNS     ?= 30
-RTO      ?= ^TestRTO$$$$
+RTO      ?= ^TestRTO$$
 PREFIX   = /usr/local
 DEMO     =
 BENCH    =

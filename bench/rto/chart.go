@@ -38,14 +38,14 @@ func draw(groups []group) string {
 			y, last = y+headStep, g.Event
 			fmt.Fprintf(&b, "<text x=\"10\" y=\"%d\" class=\"head\">%s</text>\n", y-10, escape(g.Event))
 		}
-		names, took := g.phases()
+		names, _ := g.phases()
 		for _, name := range names {
 			if colours[name] == "" {
 				colours[name] = palette[len(order)%len(palette)]
 				order = append(order, name)
 			}
 		}
-		b.WriteString(bar(g, y, scale, names, took, colours))
+		b.WriteString(bar(g, y, scale, colours))
 		y += rowStep
 	}
 	for _, name := range order {
@@ -57,8 +57,9 @@ func draw(groups []group) string {
 		"<style>text{fill:#6b7280}.head{font-weight:bold;font-size:14px}</style>\n%s</svg>\n", width, y+46, b.String())
 }
 
-func bar(g group, y int, scale float64, names []string, took []spread, colours map[string]string) string {
+func bar(g group, y int, scale float64, colours map[string]string) string {
 	var b strings.Builder
+	names, took := g.phases()
 	fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", left-10, y+14, escape(g.title()))
 	outage := g.outage()
 	sum := 0.0

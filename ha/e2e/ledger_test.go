@@ -18,6 +18,7 @@ import (
 // attempt is one statement, or one connection that was not to be had (ID 0).
 type attempt struct {
 	ID          int64
+	Server      string // the address of the server that acknowledged it
 	Began, Done time.Time
 	Err         error // nil: acknowledged
 }

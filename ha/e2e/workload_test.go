@@ -176,8 +176,9 @@ func (w *Workload) insert(conn *pgx.Conn) (id int64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	began := time.Now()
-	_, err = conn.Exec(ctx, "INSERT INTO workload (id) VALUES ($1)", id)
-	w.ledger.note(attempt{ID: id, Began: began, Done: time.Now(), Err: err})
+	var server string
+	err = conn.QueryRow(ctx, "INSERT INTO workload (id) VALUES ($1) RETURNING host(inet_server_addr())", id).Scan(&server)
+	w.ledger.note(attempt{ID: id, Server: server, Began: began, Done: time.Now(), Err: err})
 	return id, err
 }
 
