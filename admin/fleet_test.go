@@ -251,3 +251,35 @@ func TestTheRingKeepsTheLastLines(t *testing.T) {
 		}
 	})
 }
+
+func TestAStreamOutlivesTheTimeToReadARequest(t *testing.T) {
+	c := &council{tasks: []Task{{ID: 7, Kind: "switch", Step: "freeze"}}}
+	parts := three().parts()
+	parts.Fleet = c
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(Config{Token: token}, ln, parts, zap.NewNop())
+	s.http.ReadTimeout = 100 * time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	resp, err := http.Get("http://" + ln.Addr().String() + "/api/v1/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	<-time.After(4 * s.http.ReadTimeout)
+	c.mu.Lock()
+	c.tasks = []Task{{ID: 7, Kind: "switch", Step: "fence"}}
+	c.mu.Unlock()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), `"step":"fence"`) {
+			return
+		}
+	}
+	t.Errorf("the stream broke off: %v", lines.Err())
+}
