@@ -73,7 +73,41 @@ func (f *Fleet) order(ctx context.Context, q request) (record.Operation, error) 
 	q.Last = clusterOf(state, q.Cluster).LastOperation
 	var op record.Operation
 	err := f.ask(ctx, commandMethod, q, &op)
+	if err == nil && !q.Trial {
+		f.readUp(ctx, q.Cluster, func(c *record.Cluster) bool { return q.shows(c, op.ID) })
+	}
 	return op, err
+}
+
+// shows says whether the record knows that the order was taken.
+func (q *request) shows(c *record.Cluster, id record.OperationID) bool {
+	switch q.Verb {
+	case Froze:
+		return c.Froze != nil
+	case Unfroze:
+		return c.Froze == nil
+	}
+	return c.LastOperation >= id
+}
+
+// ownRecord bounds the wait for what the leader has committed to be in this member's own record: who
+// gave an order here looks for it here next.
+const ownRecord = time.Second
+
+func (f *Fleet) readUp(ctx context.Context, cluster string, there func(*record.Cluster) bool) {
+	ctx, cancel := context.WithTimeout(ctx, ownRecord)
+	defer cancel()
+	for {
+		changed := f.parts.Log.Changed()
+		if state, _ := f.parts.Log.State(); there(clusterOf(state, cluster)) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // command is what the leader does with an order. A proposal that another one has overtaken is made

@@ -39,6 +39,9 @@ func TestAnOrderToAnyMemberReachesTheLeader(t *testing.T) {
 	if id, err := follower.Command(t.Context(), froze); err != nil || id != 0 {
 		t.Fatalf("froze: %d, %v", id, err)
 	}
+	if c, err := follower.Record("c"); err != nil || c.Froze == nil {
+		t.Errorf("the member that took the order does not show it: %v", err)
+	}
 	for _, n := range w.members {
 		w.await(func() error {
 			if c, err := n.fleet.Record("c"); err != nil || c.Froze == nil || c.Froze.Why != "maintenance" {
