@@ -182,7 +182,7 @@ type Fact struct {
 	Settings Settings
 	// Since is when Role, Streaming, Upstream, Recruited or Running was last seen to change.
 	Since time.Duration
-	// Moved is when Receive was last seen to rise.
+	// Moved is when Receive was last seen to be another than before.
 	Moved time.Duration
 	// Primary is what the host of this standby finds when it connects to the epoch's primary from
 	// where it stands (Answers: somebody listens), and PrimaryAt when it was asked; zero: never.
@@ -210,7 +210,7 @@ func (n *Node) Learn(f Fact, now time.Duration) {
 	if f.Role != old.Role || f.Streaming != old.Streaming || f.Upstream != old.Upstream || f.Recruited != old.Recruited || f.Running != old.Running {
 		f.Since = now
 	}
-	if f.Receive > old.Receive {
+	if f.Receive != old.Receive {
 		f.Moved = now
 	}
 	n.Fact = f

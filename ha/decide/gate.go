@@ -26,7 +26,7 @@ func (p *Picture) gate(op *record.Operation, cut []topology.NodeID) opening {
 		return opening{}
 	}
 	length := p.lease() + time.Duration(float64(p.lease())*p.Policy.Drift)
-	until := max(p.LeaderSince, p.LastRecruit, p.lastCut(cut)) + length
+	until := max(p.LeaderSince, p.lastCut(cut)) + length
 	var missing []string
 	for i := range p.Members {
 		if m := &p.Members[i]; !m.Witness && m.Frozen != op.ID {
@@ -53,13 +53,27 @@ func (p *Picture) gate(op *record.Operation, cut []topology.NodeID) opening {
 	return opening{until: until, why: fmt.Sprintf("%s may hold a lease of epoch %d for %s more", who, op.From, short(until-p.Now))}
 }
 
-// lastCut is when this leader first saw the last of cut as it is. A probe can show that before the
-// recruit's own answer arrives, or although it never does; and a node that somebody else promoted
-// was not recruited at all. What was so when the leader came is covered by LeaderSince.
+// lastCut is since when nobody can have begun a proof that one of cut flushed something for. This
+// leader first saw it as it is at Since: a probe can show that before the recruit's own answer arrives,
+// or although it never does; and a node that somebody else promoted was not recruited at all. What was
+// so when the leader came is covered by LeaderSince.
+//
+// A standby that has received nothing since Moved, and is cut off by now, proves nothing that began
+// after Moved: the heartbeat of such a proof lies behind all that the primary had written by then, and
+// so behind all that this standby ever received. That spares the wait when the primary's host is gone,
+// because its standbys stand still long before that is noticed.
 func (p *Picture) lastCut(cut []topology.NodeID) time.Duration {
 	last := time.Duration(0)
 	for _, id := range cut {
-		last = max(last, p.node(id).Fact.Since)
+		f := &p.node(id).Fact
+		cutAt := max(p.LastRecruit, f.Since)
+		if f.Moved != 0 {
+			cutAt = min(cutAt, f.Moved)
+		}
+		last = max(last, cutAt)
+	}
+	if len(cut) == 0 {
+		return p.LastRecruit
 	}
 	return last
 }

@@ -149,6 +149,9 @@ func (f *Fleet) act(ctx context.Context, s *seat, fleet string, a decide.Action)
 		if seen.Host == nil && known != nil {
 			fact.DiskFull = known.Fact.DiskFull
 		}
+		if !seen.VIPKnown && known != nil {
+			fact.NoVIP = known.Fact.NoVIP
+		}
 		s.learn(a.Node, fact, now)
 	}
 	result.At = now
