@@ -78,6 +78,8 @@ func (v *verdict) obey(p picture) {
 		f := &p.facts[i]
 		switch {
 		case !v.claims(f):
+		case f.node.ID != e.Primary && p.ruling.Frozen != "":
+			// The candidate of what is under way, before this member has read that it has won.
 		case f.node.ID != e.Primary:
 			v.alarm = fmt.Sprintf("node %d claims to be primary on timeline %d while the fleet agreed on node %d (epoch %d)",
 				f.node.ID, f.pulse.observed.Timeline, e.Primary, e.Number)

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -41,6 +42,7 @@ func (c *cluster) reign(ctx context.Context, term uint64) {
 	}
 	var all errgroup.Group
 	all.Go(func() error { c.keep(ctx, orderly, c.heartbeatKeeper()); return nil })
+	all.Go(func() error { c.prepareHosts(ctx); return nil })
 	all.Go(func() error { c.keep(ctx, slotPause, c.slotKeeper(operation.NewSlots(executor))); return nil })
 	if c.addresses.Segment != nil {
 		all.Go(func() error { c.keep(ctx, orderly, c.addressKeeper(operation.NewVIPs(executor), term)); return nil })
@@ -143,6 +145,38 @@ func (c *cluster) heartbeatKeeper() func(context.Context) {
 		done = true
 		if err != nil {
 			c.log.Warn("the write heartbeat has no table: a primary that takes no writes is noticed by its logins alone; run: cstproxy ctl init", zap.Error(err))
+		}
+	}
+}
+
+// prepareHosts puts the ratchet's wrapper on every host, whenever that answers for the first time in this
+// reign: a host that was set up anew must not be found unprepared by the operation that needs it.
+func (c *cluster) prepareHosts(ctx context.Context) {
+	var all errgroup.Group
+	defer func() { _ = all.Wait() }() // they log what went wrong
+	for i := range c.nodes {
+		if n := &c.nodes[i]; n.Host != nil {
+			all.Go(func() error { c.prepareHost(ctx, n); return nil })
+		}
+	}
+}
+
+func (c *cluster) prepareHost(ctx context.Context, n *operation.Node) {
+	tick := time.NewTicker(orderly)
+	defer tick.Stop()
+	last := ""
+	for {
+		if up, _, _ := n.Host.Up(); up {
+			err := n.Host.Install(ctx)
+			if err == nil {
+				return
+			}
+			c.grumble(ctx, &last, "a host is not prepared for operations", fmt.Errorf("node %d: %w", n.ID, err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
 }
