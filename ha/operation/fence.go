@@ -77,14 +77,17 @@ func (e *Executor) recruit(ctx context.Context, a decide.Action, n Node) error {
 // sockets refuse. When it dies, the server runs or not; a repeat goes on. When it wakes late, the
 // ratchet refuses it. Mode "immediate" ends with SIGKILL what does not end; "fast" gives up when time is
 // over and takes standby.signal away again, if it is new.
-func (e *Executor) stop(ctx context.Context, a decide.Action, n Node) error {
+//
+// The same command reads the facts of the directory when all has ended: a switchover holds the writes
+// meanwhile, and another login would cost as much as the shutdown.
+func (e *Executor) stop(ctx context.Context, a decide.Action, n Node) (*HostFacts, error) {
 	mode := a.Mode
 	switch mode {
 	case "fast":
 	case "", "immediate":
 		mode = "immediate"
 	default:
-		return fmt.Errorf("stop: no mode %q", a.Mode)
+		return nil, fmt.Errorf("stop: no mode %q", a.Mode)
 	}
 	words := []string{"mode=" + mode, patience(ctx)}
 	if mode == "immediate" {
@@ -93,11 +96,11 @@ func (e *Executor) stop(ctx context.Context, a decide.Action, n Node) error {
 	}
 	shed := make(chan error, 1)
 	go func() { shed <- e.shedVIP(ctx, a) }() // received below
-	err := e.act(ctx, a, script{text: stopScript, words: words})
+	found, err := e.actAndLook(ctx, a, script{text: stopScript, words: words})
 	if failed := <-shed; failed != nil {
 		e.log.Warn("the VIP could not be taken off", zap.Int("node", int(a.Node)), zap.String("why", failed.Error()))
 	}
-	return err
+	return found, err
 }
 
 // shedVIP takes the VIP off a node that is being stopped. That it cannot must not fail the stop: whose

@@ -86,18 +86,52 @@ func (n Node) argv(s script) []string {
 
 // act runs a script under the host's ratchet.
 func (e *Executor) act(ctx context.Context, a decide.Action, s script) error {
+	_, err := e.output(ctx, a, s)
+	return err
+}
+
+// factMark begins the lines of facts in the output of a script that does more than to read them.
+const factMark = "fact:"
+
+// actAndLook runs a script, and then reads the facts of the directory in the same command; they are nil
+// when the script ended before that.
+func (e *Executor) actAndLook(ctx context.Context, a decide.Action, s script) (*HostFacts, error) {
+	s.text += "\n(\n" + factsScript + "\n) | sed 's/^/" + factMark + "/'\n"
+	out, err := e.output(ctx, a, s)
+	if err != nil {
+		return nil, err
+	}
+	var text strings.Builder
+	for line := range strings.Lines(string(out)) {
+		if fact, ok := strings.CutPrefix(line, factMark); ok {
+			text.WriteString(fact)
+		}
+	}
+	found, err := parseHostFacts(text.String())
+	if err != nil || text.Len() == 0 {
+		return nil, nil // the script did its work; whoever wants the facts looks again
+	}
+	return found, nil
+}
+
+func (e *Executor) output(ctx context.Context, a decide.Action, s script) ([]byte, error) {
 	n := e.nodes[a.Node]
 	if n.Host == nil {
-		return ErrNoHost
+		return nil, ErrNoHost
 	}
 	c := remote.Command{Argv: n.argv(s), Stdin: s.secrets}
 	if e.cfg.Progress != nil {
-		c.Progress = func(line string) { e.cfg.Progress(a, line) }
+		c.Progress = func(line string) {
+			if !strings.HasPrefix(line, factMark) {
+				e.cfg.Progress(a, line)
+			}
+		}
 	}
-	if _, err := n.Host.Do(ctx, e.token(a, n), c); err != nil {
-		return fmt.Errorf("%s on %s: %w", a.Verb, n.Node.Host, err)
+	out, err := n.Host.Do(ctx, e.token(a, n), c)
+	if err != nil {
+		return nil, fmt.Errorf("%s on %s: %w", a.Verb, n.Node.Host, err)
 	}
-	return nil
+	return out.Stdout, nil
 }
 
 func (e *Executor) token(a decide.Action, n Node) remote.Token {

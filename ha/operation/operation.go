@@ -147,7 +147,7 @@ func (e *Executor) Do(ctx context.Context, a decide.Action) (decide.Result, Repo
 		return e.result(a, fmt.Errorf("no node %d is configured", a.Node)), Report{}
 	}
 	began := time.Now()
-	err := e.within(ctx, a, n)
+	found, err := e.within(ctx, a, n)
 	result := e.result(a, err)
 	fields := []zap.Field{zap.String("verb", string(a.Verb)), zap.Int("node", int(a.Node)), zap.Uint64("epoch", uint64(a.Epoch)),
 		zap.Uint64("operation", uint64(a.Operation)), zap.Duration("lasted", time.Since(began))}
@@ -156,6 +156,11 @@ func (e *Executor) Do(ctx context.Context, a decide.Action) (decide.Result, Repo
 		e.log.Warn("action failed", append(fields, zap.String("why", result.Err))...)
 	case a.Verb != decide.Look:
 		e.log.Info("action done", fields...)
+	}
+	if found != nil {
+		r := Report{Host: found, Fact: ofHost(*found)}
+		r.Fact.At = result.At
+		return result, r
 	}
 	looking, cancel := context.WithTimeout(ctx, timeout(decide.Action{Verb: decide.Look}))
 	defer cancel()
@@ -182,9 +187,17 @@ func (e *Executor) result(a decide.Action, err error) decide.Result {
 	return r
 }
 
-func (e *Executor) within(ctx context.Context, a decide.Action, n Node) error {
+// within carries out a in its time. What it has already seen of a server that it stopped is returned, too.
+func (e *Executor) within(ctx context.Context, a decide.Action, n Node) (*HostFacts, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout(a))
 	defer cancel()
+	if a.Verb == decide.Stop {
+		return e.stop(ctx, a, n)
+	}
+	return nil, e.carryOut(ctx, a, n)
+}
+
+func (e *Executor) carryOut(ctx context.Context, a decide.Action, n Node) error {
 	switch a.Verb {
 	case decide.Look:
 		return nil
@@ -192,8 +205,6 @@ func (e *Executor) within(ctx context.Context, a decide.Action, n Node) error {
 		return e.recruit(ctx, a, n)
 	case decide.Release, decide.Follow:
 		return e.follow(ctx, a, n)
-	case decide.Stop:
-		return e.stop(ctx, a, n)
 	case decide.Start:
 		return e.start(ctx, a, n)
 	case decide.Revive:

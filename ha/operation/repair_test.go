@@ -23,7 +23,7 @@ func TestWhatCannotBeRewoundIsCopiedAnew(t *testing.T) {
 	s.must(action(decide.Stop, a, 2, record.Fence), action(decide.PromoteIt, b, 2, record.Promote))
 	rewind := from(action(decide.Rewind, a, 2, record.Done), b)
 	e := s.within() // the error itself, not its text
-	if err := s.Executor.within(e, rewind, s.nodes[rewind.Node]); !Impossible(err) {
+	if _, err := s.Executor.within(e, rewind, s.nodes[rewind.Node]); !Impossible(err) {
 		t.Fatalf("%v\n%s", err, s.said())
 	}
 	_, r := s.Do(t.Context(), action(decide.Look, a, 2, record.Done))
@@ -84,7 +84,7 @@ $real "$@" & sleep 0.05; kill -9 $!; exit 1
 `)
 	s.Executor = s.executor(func(n *Node) { n.BinDir = dir })
 	rewind := from(action(decide.Rewind, a, 2, record.Done), b)
-	if err := s.Executor.within(s.within(), rewind, s.nodes[rewind.Node]); !Interrupted(err) {
+	if _, err := s.Executor.within(s.within(), rewind, s.nodes[rewind.Node]); !Interrupted(err) {
 		t.Fatalf("%v\n%s", err, s.said())
 	}
 	s.Executor = whole
