@@ -29,10 +29,10 @@ install: build
 deps:
 	@scripts/install-deps test
 
-test: deps lint ## everything that decides
+test: deps lint build ## everything that decides
 	go test -race $(TESTFLAGS) $$(go list ./... | grep -v /e2e$$)
 	cd router/oracle && go test $(TESTFLAGS) ./...
-	go test -count=1 -p 1 $(TESTFLAGS) ./cmd/cstproxy/e2e ./ha/e2e
+	CST_BINARY=$(CURDIR)/$(BIN) go test -count=1 -p 1 -timeout 20m $(TESTFLAGS) ./cmd/cstproxy/e2e ./ha/e2e
 
 oracle: deps ## the classifier against PostgreSQL's grammar and its regression suite
 	cd router/oracle && go test $(TESTFLAGS) ./... && go test -run '^$$' -fuzz FuzzReadHasNoWrite -fuzztime 30s .
@@ -40,8 +40,8 @@ oracle: deps ## the classifier against PostgreSQL's grammar and its regression s
 unit: ## without the end-to-end tests
 	go test -race $(TESTFLAGS) $$(go list ./... | grep -v /e2e$$)
 
-e2e: deps ## the product's binary, in front of real servers and on several hosts
-	CST_E2E=all go test -count=1 -p 1 -v -timeout 120m ./cmd/cstproxy/e2e ./ha/e2e
+e2e: deps build ## the product's binary, in front of real servers and on several hosts
+	CST_E2E=all CST_BINARY=$(CURDIR)/$(BIN) go test -count=1 -p 1 -v -timeout 120m $(TESTFLAGS) ./cmd/cstproxy/e2e ./ha/e2e
 
 rto: deps ## how long clients cannot write: RUNS of each event; RTO=^TestRTO measures Patroni, too
 	@mkdir -p bin && rm -f bin/rto.jsonl
