@@ -92,7 +92,7 @@ $real "$@" & sleep 0.05; kill -9 $!; exit 1
 		t.Fatal("somebody could start the mixture")
 	}
 	for _, again := range []decide.Action{rewind, action(decide.Start, a, 2, record.Done), action(decide.Revive, a, 2, record.Done)} {
-		if err := s.Executor.within(s.within(), again, s.nodes[rewind.Node]); !Interrupted(err) {
+		if _, err := s.Executor.within(s.within(), again, s.nodes[rewind.Node]); !Interrupted(err) {
 			t.Fatalf("%s: %v", again.Verb, err)
 		}
 	}
