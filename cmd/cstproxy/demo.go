@@ -16,11 +16,14 @@ func newDemoCommand() *cobra.Command {
 	cfg := demo.DefaultConfig()
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show cstproxy at work: a real primary, streaming standbys, a load, a standby that dies and returns",
+		Short: "Show cstproxy at work: real servers, a load, a standby and then the primary that die and return",
 		Long: `demo starts PostgreSQL servers on free local ports, cstproxy in front of them, and a light load.
-Every answer of the load names the server that gave it. Ctrl-C removes everything.
-With --check it runs the story once and ends with code 0 only if the reads were spread by weight,
-the writes went to the primary, and killing a standby cost no query.`,
+Again and again it kills a standby, and then the primary: a standby takes over, and what was killed
+comes back by itself, over an SSH server of the demo's own. Every answer of the load names the server
+that gave it. Ctrl-C removes everything.
+With --check it runs the story once and ends with code 0 only if the reads were spread by weight, the
+writes went to the primary, killing a standby cost no query, and killing the primary cost no connection
+and no acknowledged row.`,
 		Args: takes(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Validate(); err != nil {
@@ -41,6 +44,6 @@ the writes went to the primary, and killing a standby cost no query.`,
 	cmd.Flags().IntVar(&cfg.AdminPort, "admin-port", cfg.AdminPort, "the admin port on 127.0.0.1")
 	cmd.Flags().IntVar(&cfg.Standbys, "standbys", cfg.Standbys, "how many standbys")
 	cmd.Flags().BoolVar(&cfg.Check, "check", false, "judge instead of show")
-	cmd.Flags().BoolVar(&cfg.Calm, "calm", false, "kill no standby")
+	cmd.Flags().BoolVar(&cfg.Calm, "calm", false, "kill nobody")
 	return cmd
 }

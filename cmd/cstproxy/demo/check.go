@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cstproxy/cstproxy/ha/pglocal"
 )
 
 // tolerance is how far a standby's share of the reads may be from its weight's, in points of a
@@ -23,7 +25,8 @@ func (d *Demo) check(ctx context.Context) error {
 	}{
 		{"reads spread over the standbys by their weights, the primary sees none", d.checkReads},
 		{"writes go to the primary, and a session sees its own", d.checkWrites},
-		{"killing a standby costs no query, and it comes back by itself", d.checkKill},
+		{d.standbyPromise(), d.checkStandby},
+		{"killing the primary costs no connection and no acknowledged row", d.checkPrimary},
 	}
 	var errs []error
 	for _, s := range steps {
@@ -116,17 +119,79 @@ func (d *Demo) checkWrites(ctx context.Context) (string, error) {
 	return t.String(), err
 }
 
-// checkKill kills one standby in the middle of the reads and starts it again.
-func (d *Demo) checkKill(ctx context.Context) (string, error) {
-	victim := d.cluster.Standbys()[0]
+func (d *Demo) standbyPromise() string {
+	if d.ssh == nil {
+		return "killing a standby costs no query, and it takes reads again when it was started"
+	}
+	return "killing a standby costs no query, and it comes back by itself"
+}
+
+// checkStandby kills one standby in the middle of the reads.
+func (d *Demo) checkStandby(ctx context.Context) (string, error) {
+	victim, err := d.standby(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	var l loss
+	t, err := d.runUntil(ctx, make([]pace, 8), func(ctx context.Context) (err error) {
+		if err = d.awaitReads(ctx, victim); err == nil {
+			l, err = d.loseStandby(ctx, victim)
+		}
+		return err
+	})
+	return fmt.Sprintf("%s; %s was back after %.1f s", t, victim.Name, l.back.Seconds()), err
+}
+
+// checkPrimary kills the primary in the middle of reads and writes.
+func (d *Demo) checkPrimary(ctx context.Context) (string, error) {
+	victim, err := d.primary(ctx)
+	if err != nil {
+		return "", err
+	}
+	var found string
+	t, err := d.runUntil(ctx, liveLoad(), func(ctx context.Context) error {
+		if err := d.awaitWrites(ctx, victim); err != nil {
+			return err
+		}
+		killed := time.Now()
+		l, err := d.losePrimary(ctx, victim)
+		found = l.String()
+		if err == nil && l.missing > 0 {
+			err = fmt.Errorf("%d acknowledged rows are missing", l.missing)
+		}
+		if err != nil {
+			return err
+		}
+		back, err := d.restored(ctx, victim, killed)
+		if back > 0 && err == nil {
+			found += fmt.Sprintf("; %s was back as a standby after %.1f s", victim.Name, back.Seconds())
+		} else if d.ssh == nil {
+			found += fmt.Sprintf("; %s stays down: there is no SSH to repair it", victim.Name)
+		}
+		return err
+	})
+	if err == nil && t.Errors > 0 {
+		err = fmt.Errorf("%d queries failed", t.Errors)
+	}
+	return found, err
+}
+
+func (d *Demo) awaitWrites(ctx context.Context, n *pglocal.Node) error {
+	before := d.load.totals()
+	return await(ctx, "writes on "+n.Name, func() bool { return d.load.totals().since(before).Writes[n.Name] > 10 })
+}
+
+// runUntil has clients work as long as the act takes, unless one of them fails.
+func (d *Demo) runUntil(ctx context.Context, clients []pace, act func(context.Context) error) (tally, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var failed error
-	var back tally
 	done := make(chan struct{})
-	go func() { // the run below ends only after it
+	go func() { // awaited below
 		defer close(done)
-		failed = d.killAndReturn(ctx, &back)
+		failed = act(ctx)
 	}()
-	t, err := d.run(ctx, make([]pace, 8), func(t tally) bool {
+	t, err := d.run(ctx, clients, func(tally) bool {
 		select {
 		case <-done:
 			return true
@@ -134,36 +199,12 @@ func (d *Demo) checkKill(ctx context.Context) (string, error) {
 			return false
 		}
 	})
+	cancel()
 	<-done
 	if err == nil {
 		err = failed
 	}
-	return fmt.Sprintf("%s; after its return %s answered %d", t, victim.Name, back.Reads[victim.Name]), err
-}
-
-func (d *Demo) killAndReturn(ctx context.Context, back *tally) error {
-	victim, n := d.cluster.Standbys()[0], len(d.cluster.Standbys())
-	if !rest(ctx, time.Second) {
-		return ctx.Err()
-	}
-	victim.Kill()
-	if err := d.proxy.AwaitBackends(ctx, n-1); err != nil {
-		return err
-	}
-	if err := victim.Start(ctx); err != nil {
-		return err
-	}
-	if err := d.proxy.AwaitBackends(ctx, n); err != nil {
-		return err
-	}
-	before, _, _ := d.load.now()
-	for tries := 0; tries < 100 && rest(ctx, 100*time.Millisecond); tries++ {
-		now, _, _ := d.load.now()
-		if *back = now.since(before); back.Reads[victim.Name] > 0 {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s got no read after its return", victim.Name)
+	return t, err
 }
 
 func (t tally) String() string {

@@ -1,7 +1,8 @@
 // Package demo shows cstproxy at work on this machine: a real primary with streaming standbys,
-// cstproxy in front of them, a light load of reads and writes, and a standby that is killed and
-// comes back. Every answer of the load names the server that gave it, so what is shown is what the
-// servers say, not what the proxy believes. Everything is removed at the end.
+// cstproxy in front of them, a light load of reads and writes, a standby that is killed and comes
+// back, and a primary that is killed, whose place a standby takes. Every answer of the load names the
+// server that gave it, so what is shown is what the servers say, not what the proxy believes.
+// Everything is removed at the end.
 package demo
 
 import (
@@ -12,12 +13,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cstproxy/cstproxy/admin"
 	"github.com/cstproxy/cstproxy/cmd/cstproxy/stand"
 	"github.com/cstproxy/cstproxy/ha/pglocal"
+	"github.com/cstproxy/cstproxy/ha/remote/sshlocal"
 )
 
 // Config says what to show.
@@ -28,7 +32,7 @@ type Config struct {
 	Standbys int
 	// Check runs the story once and judges it, instead of the live view.
 	Check bool
-	// Calm leaves out the standby that is killed and comes back.
+	// Calm kills nobody.
 	Calm bool
 	// Binary is the cstproxy program to run.
 	Binary string
@@ -68,13 +72,14 @@ const accounts = 1000
 const schema = `
 CREATE TABLE account (id int PRIMARY KEY, balance bigint NOT NULL DEFAULT 0);
 INSERT INTO account SELECT generate_series(1, 1000);
-CREATE TABLE transfer (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account int NOT NULL, amount bigint NOT NULL, at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE transfer (account int, number bigint, amount bigint NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (account, number));
 GRANT ALL ON ALL TABLES IN SCHEMA public TO demo;`
 
 // Demo is one run.
 type Demo struct {
 	cfg     Config
 	cluster *pglocal.Cluster
+	ssh     *sshlocal.Server // nil: there is no way to the servers' host
 	proxy   *stand.Proxy
 	admin   *admin.Client
 	load    *load
@@ -85,7 +90,7 @@ type Demo struct {
 func New(cfg Config) *Demo {
 	return &Demo{
 		cfg:     cfg,
-		cluster: pglocal.New(pglocal.Options{Standbys: cfg.Standbys, Password: "demo-superuser"}),
+		cluster: pglocal.New(pglocal.Options{Standbys: cfg.Standbys, Password: "demo-superuser", Settings: stand.Rewindable()}),
 		events:  &events{},
 	}
 }
@@ -128,8 +133,28 @@ func (d *Demo) build(ctx context.Context) error {
 	if err := d.cluster.CatchUp(ctx); err != nil {
 		return err
 	}
+	if err := stand.Synchronous(ctx, d.cluster); err != nil {
+		return err
+	}
+	if err := d.openHost(); err != nil {
+		d.say("no SSH to the servers: %v; a failover goes by SQL, and nobody starts or repairs the old primary", err)
+	}
 	d.say("starting cstproxy …")
 	return d.startProxy(ctx)
+}
+
+// openHost starts an SSH server of our own, on a free local port, with keys of its own.
+func (d *Demo) openHost() error {
+	dir := filepath.Join(d.cluster.Dir(), "ssh")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	ssh := sshlocal.New(sshlocal.Options{Dir: dir})
+	if err := ssh.Start(); err != nil {
+		return err
+	}
+	d.ssh = ssh
+	return nil
 }
 
 func (d *Demo) startProxy(ctx context.Context) error {
@@ -141,15 +166,19 @@ func (d *Demo) startProxy(ctx context.Context) error {
 	d.proxy, err = stand.New(stand.Options{
 		Binary: d.cfg.Binary, Cluster: d.cluster, Dir: dir,
 		Listen: d.address(d.cfg.Port), Admin: d.address(d.cfg.AdminPort),
+		Operation: &stand.Operation{SSH: d.ssh, Lines: "on_crash = \"failover\"\nanti_flap = \"0s\""},
 	})
 	if err != nil {
 		return err
 	}
-	if d.admin, err = admin.NewClient(d.proxy.Admin(), stand.Token); err != nil {
+	if d.admin, err = d.proxy.Client(); err != nil {
 		return err
 	}
 	d.load = newLoad(d.proxy.URL(user, password, database), d.cluster.Nodes())
-	return d.proxy.Start(ctx)
+	if err := d.proxy.Start(ctx); err != nil {
+		return err
+	}
+	return d.proxy.Init(ctx)
 }
 
 // address is the wished-for port of 127.0.0.1, or none when that is taken.
@@ -172,13 +201,23 @@ func (d *Demo) end() error {
 	if d.proxy != nil {
 		err = d.proxy.Stop(ctx)
 	}
+	if d.ssh != nil {
+		d.ssh.Stop()
+	}
 	return errors.Join(err, d.cluster.Stop())
 }
 
 // pasteable are commands for another terminal.
 func (d *Demo) pasteable() string {
-	return fmt.Sprintf(`  psql '%s'
-  curl 'http://%s/backend/list?token=%s'
-  %s ctl -f %s show`,
-		d.proxy.URL(user, password, database), d.proxy.Admin(), stand.Token, d.cfg.Binary, d.proxy.ConfigFile())
+	ctl := fmt.Sprintf("%s ctl -f %s", d.cfg.Binary, d.proxy.ConfigFile())
+	lines := []string{
+		fmt.Sprintf("psql '%s'", d.proxy.URL(user, password, database)),
+		ctl + " show",
+		ctl + " show_task                what was done so far",
+		fmt.Sprintf("curl 'http://%s/backend/list?token=%s'", d.proxy.Admin(), stand.Token),
+	}
+	if d.ssh != nil {
+		lines = slices.Insert(lines, 2, ctl+" switch --yes             another primary, in order")
+	}
+	return "  " + strings.Join(lines, "\n  ")
 }

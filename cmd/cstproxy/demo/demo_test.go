@@ -1,9 +1,14 @@
 package demo
 
 import (
+	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 func TestSharesAreDrawnToScale(t *testing.T) {
@@ -30,6 +35,51 @@ func TestATallySinceAnotherCountsOnlyWhatIsNew(t *testing.T) {
 	}
 	if got := now.since(tally{}); sum(got.Reads) != 7 {
 		t.Errorf("since nothing: %v", got)
+	}
+}
+
+func TestAWriteThatIsRepeatedKeepsItsNumberAndItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLoad("", nil)
+		if n := l.begin(7); n != 1 {
+			t.Errorf("the first number is %d", n)
+		}
+		time.Sleep(time.Second)
+		l.failed(errStale, 1)
+		if n, waits := l.begin(7), l.waiting(); n != 1 || waits != time.Second {
+			t.Errorf("number %d after an error, waiting for %s", n, waits)
+		}
+		time.Sleep(time.Second)
+		l.wrote(7, "a")
+		total, _, _ := l.now()
+		if total.Lost != 1 || total.Writes["a"] != 1 || l.receipts()[7] != 1 || l.waiting() != 0 {
+			t.Errorf("%+v, receipts %v", total, l.receipts())
+		}
+		if waited := l.waited(); waited != 2*time.Second || l.waited() != 0 {
+			t.Errorf("waited %s", waited)
+		}
+	})
+}
+
+func TestOnlyWhatAFailoverDidIsRepeated(t *testing.T) {
+	for code, want := range map[string]bool{"40001": true, "08007": true, "57P01": false, "23505": false} {
+		if got := repeatable(fmt.Errorf("write: %w", &pgconn.PgError{Code: code})); got != want {
+			t.Errorf("%s: %v", code, got)
+		}
+	}
+	if repeatable(io.ErrUnexpectedEOF) {
+		t.Error("a lost connection is no answer")
+	}
+}
+
+func TestALossTellsWhatItCost(t *testing.T) {
+	l := loss{successor: "node2", waited: 1100 * time.Millisecond, acked: 500}
+	if got := l.String(); got != "node2 took over: writes waited 1.1 s at most, 0 connections lost, 0 of 500 acknowledged rows missing" {
+		t.Error(got)
+	}
+	l.seen, l.missing = tally{Errors: 3, Lost: 2, Repeats: 1}, 4
+	if got := l.String(); !strings.HasSuffix(got, "2 connections lost, 4 of 500 acknowledged rows missing, 1 transactions repeated, 3 errors") {
+		t.Error(got)
 	}
 }
 

@@ -52,7 +52,7 @@ func (d *Demo) show(ctx context.Context) error {
 		wg.Go(func() { d.story(ctx) })
 	}
 	if !d.cfg.Terminal {
-		d.say("ready; in another terminal:\n%s", d.pasteable())
+		d.say("ready; Ctrl-C ends it; in another terminal:\n%s", d.pasteable())
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -69,8 +69,9 @@ func (d *Demo) show(ctx context.Context) error {
 		now, spent, last := d.load.now()
 		f := frame{
 			up: time.Since(began).Round(time.Second), total: now, rates: now.since(before),
-			p50: quantile(spent, 0.50), p99: quantile(spent, 0.99), last: last, nodes: d.nodes(ctx),
+			p50: quantile(spent, 0.50), p99: quantile(spent, 0.99), last: last, waits: d.load.waiting(),
 		}
+		f.epoch, f.nodes = d.nodes(ctx)
 		before = now
 		if d.cfg.Terminal {
 			fmt.Fprint(d.cfg.Out, "\x1b[H\x1b[2J", d.page(f))
@@ -92,6 +93,8 @@ type frame struct {
 	total, rates tally
 	p50, p99     float64 // ms
 	last         error
+	waits        time.Duration // how long a write waits that is not answered yet
+	epoch        uint64        // 0: none is known
 	nodes        []row
 }
 
@@ -105,16 +108,15 @@ type row struct {
 	weight int
 }
 
-// nodes are the cluster's nodes in the proxy's words.
-func (d *Demo) nodes(ctx context.Context) []row {
+// nodes are the cluster's epoch and nodes in the proxy's words.
+func (d *Demo) nodes(ctx context.Context) (epoch uint64, rows []row) {
 	ctx, cancel := context.WithTimeout(ctx, 900*time.Millisecond)
 	defer cancel()
 	clusters, err := d.admin.Clusters(ctx, "")
 	var known []admin.Node
 	if err == nil && len(clusters) > 0 {
-		known = clusters[0].Nodes
+		known, epoch = clusters[0].Nodes, clusters[0].Epoch
 	}
-	rows := make([]row, 0, len(d.cluster.Nodes()))
 	for _, n := range d.cluster.Nodes() {
 		r := row{name: n.Name, port: n.Port, role: "?", state: "not asked", lag: "-"}
 		for _, k := range known {
@@ -128,13 +130,13 @@ func (d *Demo) nodes(ctx context.Context) []row {
 		}
 		rows = append(rows, r)
 	}
-	return rows
+	return epoch, rows
 }
 
 func (d *Demo) page(f frame) string {
 	var b strings.Builder
 	bold := func(s string) string { return "\x1b[1m" + s + "\x1b[0m" }
-	fmt.Fprintf(&b, "%s   up %s   Ctrl-C ends it and removes everything\n\n", bold("cstproxy demo"), f.up)
+	fmt.Fprintf(&b, "%s   up %s   epoch %d   Ctrl-C ends it and removes everything\n\n", bold("cstproxy demo"), f.up, f.epoch)
 	fmt.Fprintf(&b, "%s\n", bold(fmt.Sprintf("  %-7s %5s  %-8s %-13s %8s %9s  %-26s %s", "node", "port", "role", "state", "reads/s", "writes/s", "share of the reads", "lag")))
 	for _, r := range f.nodes {
 		state := fmt.Sprintf("%-13s", r.state)
@@ -149,7 +151,11 @@ func (d *Demo) page(f frame) string {
 	}
 	fmt.Fprintf(&b, "\n  through %s: %d reads/s, %d writes/s, reads p50 %.1f ms, p99 %.1f ms\n",
 		d.proxy.Listen(), sum(f.rates.Reads), sum(f.rates.Writes), f.p50, f.p99)
-	fmt.Fprintf(&b, "  since the start: %d reads, %d writes, %d errors\n", sum(f.total.Reads), sum(f.total.Writes), f.total.Errors)
+	fmt.Fprintf(&b, "  since the start: %d reads, %d writes, %d errors, %d connections lost, %d transactions repeated\n",
+		sum(f.total.Reads), sum(f.total.Writes), f.total.Errors, f.total.Lost, f.total.Repeats)
+	if f.waits > 200*time.Millisecond {
+		fmt.Fprintf(&b, "  writes wait: %.1f s\n", f.waits.Seconds())
+	}
 	if f.last != nil {
 		fmt.Fprintf(&b, "  last error: %v\n", f.last)
 	}

@@ -75,7 +75,7 @@ func TestDemoCheckKeepsItsPromises(t *testing.T) {
 	cmd.WaitDelay = 30 * time.Second
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
-	if err != nil || strings.Count(string(out), "kept ") != 3 {
+	if err != nil || strings.Count(string(out), "kept ") != 4 {
 		t.Errorf("cstproxy demo --check: %v", err)
 	}
 }

@@ -17,15 +17,23 @@ func (p *Proxy) writeConfig() error {
 	writeLines(&b, p.opts.Proxy)
 	fmt.Fprintf(&b, "\n[admin]\nlisten = %q\ntoken = %q\n\n", p.opts.Admin, Token)
 	writeLines(&b, p.opts.More)
+	account, err := serverAccount()
+	if err != nil {
+		return err
+	}
+	if p.opts.Operation != nil {
+		fmt.Fprintf(&b, "\n[ha]\nstate_dir = %q\n", filepath.Join(p.opts.Dir, "state"))
+	}
 	fmt.Fprintf(&b, "\n[[cluster]]\nname = %q\nauth_user = %q\npassword_file = \"superuser.password\"\n", ClusterName, pglocal.Superuser)
 	writeLines(&b, p.opts.ClusterLines)
+	p.opts.Operation.write(&b)
 	for i, n := range p.opts.Nodes {
 		weight, ok := p.opts.Weights[n.Name]
 		if !ok {
 			weight = 1
 		}
-		fmt.Fprintf(&b, "\n  [[cluster.node]] # %s\n  id = %d\n  host = %q\n  port = %d\n  weight = %d\n  repl_app_name = %q\n  pgdata = %q\n",
-			n.Name, i+1, n.Host, n.Port, weight, n.Name, n.Dir)
+		fmt.Fprintf(&b, "\n  [[cluster.node]] # %s\n  id = %d\n  host = %q\n  port = %d\n  weight = %d\n  repl_app_name = %q\n  os_user = %q\n  pgdata = %q\n",
+			n.Name, i+1, n.Host, n.Port, weight, n.Name, account, n.Dir)
 	}
 	return errors.Join(
 		os.WriteFile(p.ConfigFile(), []byte(b.String()), 0o600),

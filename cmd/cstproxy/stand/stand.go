@@ -43,6 +43,8 @@ type Options struct {
 	// Proxy and ClusterLines are more lines for the sections [proxy] and [[cluster]]; More is
 	// text between them, for sections of its own.
 	Proxy, ClusterLines, More string
+	// Operation has the proxy operate the servers, too; nil: it only watches them.
+	Operation *Operation
 }
 
 // Token is what the admin port of a stand asks for.
@@ -80,10 +82,7 @@ func New(o Options) (*Proxy, error) {
 // Start runs the process and returns when it answers that it is ready and every standby is in
 // rotation.
 func (p *Proxy) Start(ctx context.Context) error {
-	if err := p.writeConfig(); err != nil {
-		return fmt.Errorf("write the configuration: %w", err)
-	}
-	if err := p.launch(); err != nil {
+	if err := p.Launch(); err != nil {
 		return err
 	}
 	standbys := 0
@@ -96,6 +95,14 @@ func (p *Proxy) Start(ctx context.Context) error {
 		return errors.Join(err, p.Kill())
 	}
 	return nil
+}
+
+// Launch writes the configuration and runs the process, and waits for nothing.
+func (p *Proxy) Launch() error {
+	if err := p.writeConfig(); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	return p.launch()
 }
 
 func (p *Proxy) launch() error {
