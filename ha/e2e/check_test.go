@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +18,15 @@ type trace struct {
 	run    *trial
 	report Report
 	event  time.Time
+
+	// More are further clients, with rows of their own in the same table. Those that come past the
+	// members, by a virtual address, are told what the servers say, not what the members guarantee.
+	more, past []*trial
+	reports    []Report // of all of these, when they have ended
 }
+
+// all are the reports of all clients.
+func (x *trace) all() []Report { return append([]Report{x.report}, x.reports...) }
 
 // invariant is one promise, as far as it can be seen from outside.
 type invariant struct {
@@ -62,11 +71,15 @@ func (x *trace) epochs() []span {
 // so no more, unless a later epoch has made it the primary again.
 var onePrimaryAnswers = invariant{"at most one primary acknowledges", func(x *trace) error {
 	writes, _ := x.run.ledger.entries()
+	for _, r := range x.more {
+		more, _ := r.ledger.entries()
+		writes = append(writes, more...)
+	}
 	slices.SortStableFunc(writes, func(a, b attempt) int { return a.Done.Compare(b.Done) })
 	var turns []string
 	var rows []int64
 	for _, a := range writes {
-		if a.Server != "" && (len(turns) == 0 || turns[len(turns)-1] != a.Server) {
+		if a.Err == nil && a.Server != "" && (len(turns) == 0 || turns[len(turns)-1] != a.Server) {
 			turns, rows = append(turns, a.Server), append(rows, a.ID)
 		}
 	}
@@ -114,18 +127,28 @@ var epochsRise = invariant{"epochs rise, one primary and one new timeline each",
 
 // No row that the client was told is not there is there, and none is there twice.
 var answersAreTrue = invariant{"what is reported as failed was not done, and nothing is done twice", func(x *trace) error {
-	if len(x.report.Ghosts)+len(x.report.Twice) > 0 {
-		return fmt.Errorf("rows %v were refused and are there, rows %v are there more than once", x.report.Ghosts, x.report.Twice)
+	for _, r := range x.all() {
+		if len(r.Ghosts)+len(r.Twice) > 0 {
+			return fmt.Errorf("rows %v were refused and are there, rows %v are there more than once", r.Ghosts, r.Twice)
+		}
 	}
 	return nil
 }}
 
-var ownWritesAreSeen = invariant{"clients read their own writes", func(x *trace) error { return x.report.Missed }}
+var ownWritesAreSeen = invariant{"clients read their own writes", func(x *trace) error {
+	var missed error
+	for _, r := range x.all() {
+		missed = errors.Join(missed, r.Missed)
+	}
+	return missed
+}}
 
 // Where replication is synchronous, or the primary left in good order.
 var nothingIsLost = invariant{"no acknowledged row is lost", func(x *trace) error {
-	if len(x.report.Lost) > 0 {
-		return fmt.Errorf("%d of %d: %v", len(x.report.Lost), x.report.Acknowledged, x.report.Lost)
+	for _, r := range x.all() {
+		if len(r.Lost) > 0 {
+			return fmt.Errorf("%d of %d: %v", len(r.Lost), r.Acknowledged, r.Lost)
+		}
 	}
 	return nil
 }}
@@ -139,6 +162,43 @@ var epochUnchanged = invariant{"a primary that lives keeps its epoch", func(x *t
 	}
 	return nil
 }}
+
+// Where one failover had to suffice.
+var oneEpochMore = invariant{"one event makes one epoch", func(x *trace) error {
+	var begun []uint64
+	for _, s := range x.epochs() {
+		if s.first.After(x.event) {
+			begun = append(begun, s.epoch)
+		}
+	}
+	if len(begun) != 1 {
+		return fmt.Errorf("the epochs %v began", begun)
+	}
+	return nil
+}}
+
+// The promoted node had received most: whoever else was cut off could follow as it was. Only the former
+// primary may have to give something back.
+var nobodyWasAhead = invariant{"nobody but the former primary had log that the promoted node lacks", func(x *trace) error {
+	former := x.primaryBefore()
+	for _, l := range x.fleet.log(x.event) {
+		if (l.Verb == "rewind" || l.Verb == "rebuild") && l.Node != former {
+			return fmt.Errorf("node %d needed a %s: %s", l.Node, l.Verb, l.Raw)
+		}
+	}
+	return nil
+}}
+
+// primaryBefore is the node of the last epoch that began before the event.
+func (x *trace) primaryBefore() int {
+	node := 0
+	for _, l := range x.fleet.log(time.Time{}) {
+		if l.Msg == "epoch begins" && l.Time.Before(x.event) {
+			node = l.Node
+		}
+	}
+	return node
+}
 
 // Clients of the proxy that were idle stay connected, unless their own member is what was lost.
 var idleClientsStay = invariant{"idle clients stay connected", func(x *trace) error {

@@ -107,6 +107,29 @@ func (s *scene) said(words ...string) []line {
 	return found
 }
 
+// also has more clients of the members at work from now on.
+func (s *scene) also(client *Host, load Load) *trial {
+	s.t.Helper()
+	r := s.launch(client, load)
+	s.more = append(s.more, r)
+	return r
+}
+
+// direct has a client at work that knows only a virtual address of the servers.
+func (s *scene) direct(vip string) *trial {
+	s.t.Helper()
+	r := s.launch(s.run.client, Load{Way: Way{Addrs: []string{fmt.Sprintf("%s:%d", vip, PGPort)}}, Writers: 2, Pause: 10 * time.Millisecond})
+	s.past = append(s.past, r)
+	return r
+}
+
+func (s *scene) launch(client *Host, load Load) *trial {
+	s.t.Helper()
+	w := newWorkload(client, load)
+	w.ids.Store(int64(len(s.more)+len(s.past)+1) << 32)
+	return launch(s.t, w, nil)
+}
+
 // ends ends the clients, says what they have seen and what took how long, and checks what always holds
 // and what the scenario promises beyond. The rows are those of the present primary.
 func (s *scene) ends(promises ...invariant) {
@@ -116,8 +139,17 @@ func (s *scene) ends(promises ...invariant) {
 		now = writable(ctx, s.fleet.nodes)
 		return now != nil
 	})
+	for _, r := range append(s.more, s.past...) {
+		missed := r.end()
+		report := r.report(s.event, rows(s.t, now))
+		report.Missed = missed
+		s.reports = append(s.reports, report)
+	}
 	s.report = s.run.finish(s.t, s.event, now)
 	s.t.Log(s.report)
+	for _, r := range s.reports {
+		s.t.Logf("other clients: %s", r)
+	}
 	if parts := phases(s.fleet.log(s.event), s.event, s.report.Ended); !s.report.Ended.IsZero() {
 		s.t.Logf("load %s; phases in ms: %v", loadAverage(), parts)
 	}

@@ -120,8 +120,14 @@ func begin(t *testing.T, client *Host, load Load, primary *Node, nodes []*Node) 
 	if _, err := primary.Psql(t.Context(), prepare); err != nil {
 		t.Fatalf("make the workload's table: %v", err)
 	}
+	return launch(t, newWorkload(client, load), nodes)
+}
+
+// launch starts clients on a table that is there.
+func launch(t *testing.T, w *Workload, nodes []*Node) *trial {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &trial{Workload: newWorkload(client, load), watch: &observer{from: client, nodes: nodes}, cancel: cancel, ended: make(chan error, 1)}
+	r := &trial{Workload: w, watch: &observer{from: w.client, nodes: nodes}, cancel: cancel, ended: make(chan error, 1)}
 	go func() { // end waits
 		errs := make(chan error, 2)
 		go func() { errs <- r.Workload.Run(ctx) }()
@@ -136,7 +142,7 @@ func begin(t *testing.T, client *Host, load Load, primary *Node, nodes []*Node) 
 	})
 	began := time.Now()
 	await(t, "the first acknowledged rows", func(context.Context) bool {
-		return r.ledger.acknowledged(began) > 10*load.Writers
+		return r.ledger.acknowledged(began) >= 10*w.load.Writers
 	})
 	return r
 }
