@@ -310,7 +310,7 @@ func TestKeepUntilRestartUndoesEveryChangeThatNeedsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := minimal + "[admin]\nlisten = \":1\"\n[ha]\nstate_dir = \"/x\"\n[proxy]\nlisten = \":2\"\npool_size = 3\n[[listen]]\naddress = \":3\"\n" +
-		"[fleet]\nlease = \"2s\"\n[cluster.operation]\non_crash = \"failover\"\n"
+		"[fleet]\nlease = \"2s\"\n[cluster.operation]\nenabled = true\n"
 	now, err := Parse("f.toml", text, nil)
 	if err != nil {
 		t.Fatal(err)

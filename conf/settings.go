@@ -160,7 +160,7 @@ func (c *Config) Diff(old *Config) []Change {
 // restartKeys are the keys that a running process cannot change: what it listens on and where its
 // state lies. A trailing * covers everything below.
 func restartKeys() []string {
-	return []string{"admin.listen", "proxy.listen", "listen.*", "ha.state_dir", "fleet.*", "cluster.operation.*"}
+	return []string{"admin.listen", "proxy.listen", "listen.*", "ha.state_dir", "fleet.*", "cluster.operation.enabled"}
 }
 
 // KeepUntilRestart puts back what a running process cannot change, from the configuration that it
@@ -173,7 +173,7 @@ func (c *Config) KeepUntilRestart(running *Config) {
 	for i := range c.HA.Clusters {
 		for j := range running.HA.Clusters {
 			if c.HA.Clusters[i].Name == running.HA.Clusters[j].Name {
-				c.HA.Clusters[i].Operation = running.HA.Clusters[j].Operation
+				c.HA.Clusters[i].Operation.Enabled = running.HA.Clusters[j].Operation.Enabled
 			}
 		}
 	}

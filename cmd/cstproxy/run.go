@@ -71,7 +71,7 @@ const gcPercent = 40
 
 // service is one running cstproxy: the control plane, the data plane, and the admin port.
 type service struct {
-	cfg    *conf.Config // what runs; only run's signal goroutine reads and replaces it
+	cfg    *conf.Config                // what runs; only run's signal goroutine reads and replaces it
 	shown  atomic.Pointer[conf.Config] // cfg, for everybody else
 	log    *zap.Logger
 	agent  *ha.Agent
@@ -267,6 +267,11 @@ func (s *service) apply(next *conf.Config) error {
 	}
 	if err := s.data.apply(next); err != nil {
 		return errors.Join(err, s.agent.Apply(s.cfg.HA))
+	}
+	if s.member != nil {
+		if err := s.member.Apply(next.HA); err != nil {
+			return errors.Join(err, s.data.apply(s.cfg), s.agent.Apply(s.cfg.HA))
+		}
 	}
 	s.policy.config.Store(&next.Balancer)
 	if s.admin != nil {

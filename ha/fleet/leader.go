@@ -30,10 +30,10 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	state, _ := f.follow()
 	f.remember()
 	r := &reign{seats: map[string]*seat{}, front: front{since: Now() + f.cfg.Terms.Wait()}}
+	f.mu.Lock()
 	for _, c := range f.clusters {
 		r.seats[c.Name] = f.newSeat(c, clusterOf(state, c.Name))
 	}
-	f.mu.Lock()
 	f.reign = r
 	close(f.crowned)
 	f.mu.Unlock()

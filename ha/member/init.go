@@ -29,13 +29,14 @@ func (m *Member) Init(ctx context.Context, clusterName string, line func(string)
 	if c == nil {
 		return fmt.Errorf("cluster %q: %w", clusterName, ha.ErrUnknown)
 	}
-	if !c.conf.Operation.Enabled {
+	if !c.setup().conf.Operation.Enabled {
 		return fmt.Errorf("%w: cluster %s is only watched; set enabled = true in [cluster.operation]", ha.ErrRefused, c.name)
 	}
 	var errs []error
-	for i := range c.nodes {
-		if err := c.initNode(ctx, &c.nodes[i], line); err != nil {
-			err = fmt.Errorf("node %d (%s): %w", c.nodes[i].ID, c.nodes[i].Address(), err)
+	nodes := c.setup().nodes
+	for i := range nodes {
+		if err := c.initNode(ctx, &nodes[i], line); err != nil {
+			err = fmt.Errorf("node %d (%s): %w", nodes[i].ID, nodes[i].Address(), err)
 			line(err.Error())
 			errs = append(errs, err)
 		}

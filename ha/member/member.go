@@ -64,7 +64,7 @@ func New(cfg Config, watch ha.Config, parts Parts, log *zap.Logger) (*Member, er
 		Name: m.name(), Witness: cfg.Witness, Terms: lease.Terms{Length: cfg.Lease, Drift: cfg.ClockDrift}, Evidence: evidence,
 	}
 	for i := range watch.Clusters {
-		c, err := m.newCluster(&watch.Clusters[i], watch)
+		c, err := m.newCluster(&watch.Clusters[i])
 		if err != nil {
 			return nil, fmt.Errorf("cluster %s: %w", watch.Clusters[i].Name, err)
 		}
@@ -161,6 +161,34 @@ func (m *Member) fleetName() string {
 
 // Fleet is what operators' orders and questions go to.
 func (m *Member) Fleet() *fleet.Fleet { return m.fleet }
+
+// Apply puts in force what a reload changes of the clusters: nodes, addresses, ways and policies, all of
+// it or nothing. Whether a cluster is operated changes only with a restart.
+func (m *Member) Apply(watch ha.Config) error {
+	next := map[*cluster]*setup{}
+	var all []*setup
+	for i := range watch.Clusters {
+		conf := &watch.Clusters[i]
+		c := m.clusters[conf.Name]
+		if c == nil || conf.Operation.Enabled != c.setup().conf.Operation.Enabled {
+			return fmt.Errorf("%w: cluster %s: whether it is operated changes only with a restart", ha.ErrRefused, conf.Name)
+		}
+		s, err := m.newSetup(conf)
+		if err != nil {
+			return fmt.Errorf("cluster %s: %w", conf.Name, err)
+		}
+		next[c] = s
+		all = append(all, s)
+	}
+	for c, s := range next {
+		if err := m.fleet.Configure(c.name, s.policy(), s.decided()); err != nil {
+			return err // it knows every cluster that this member has
+		}
+		close(c.current.Swap(s).replaced)
+	}
+	m.hosts.keep(all)
+	return nil
+}
 
 // Run takes part until ctx ends. An error is one that the member cannot get over by itself.
 func (m *Member) Run(ctx context.Context) error {

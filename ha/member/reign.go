@@ -28,7 +28,23 @@ const (
 // reign keeps the cluster in order while this member leads: the heartbeat's table, the virtual addresses,
 // the replication slots, and what other load balancers know. It begins nothing that an operation does.
 func (c *cluster) reign(ctx context.Context, term uint64) {
-	if !c.conf.Operation.Enabled {
+	for ctx.Err() == nil {
+		s := c.setup()
+		reigning, end := context.WithCancel(ctx)
+		var under errgroup.Group
+		under.Go(func() error { c.reignUnder(reigning, s, term); return nil })
+		select {
+		case <-ctx.Done():
+		case <-s.replaced:
+		}
+		end()
+		_ = under.Wait() // what went wrong is logged
+	}
+}
+
+// reignUnder is reign while a setup is in force.
+func (c *cluster) reignUnder(ctx context.Context, s *setup, term uint64) {
+	if !s.conf.Operation.Enabled {
 		return
 	}
 	executor, err := c.executorFor(c.member.fleetName())
@@ -36,15 +52,15 @@ func (c *cluster) reign(ctx context.Context, term uint64) {
 		c.log.Error("nothing can be kept in order", zap.Error(err))
 		return
 	}
-	balancers, err := c.balancers()
+	balancers, err := s.balancers()
 	if err != nil {
 		c.log.Error("cstlb_list cannot be obeyed", zap.Error(err))
 	}
 	var all errgroup.Group
 	all.Go(func() error { c.keep(ctx, orderly, c.heartbeatKeeper()); return nil })
-	all.Go(func() error { c.prepareHosts(ctx); return nil })
+	all.Go(func() error { c.prepareHosts(ctx, s.nodes); return nil })
 	all.Go(func() error { c.keep(ctx, slotPause, c.slotKeeper(operation.NewSlots(executor))); return nil })
-	if c.addresses.Segment != nil {
+	if s.addresses.Segment != nil {
 		all.Go(func() error { c.keep(ctx, orderly, c.addressKeeper(operation.NewVIPs(executor), term)); return nil })
 	}
 	if balancers != nil {
@@ -110,14 +126,14 @@ func (c *cluster) slotKeeper(slots *operation.Slots) func(context.Context) {
 	}
 }
 
-func (c *cluster) balancers() (*hook.Balancers, error) {
-	o := &c.conf.Operation
+func (s *setup) balancers() (*hook.Balancers, error) {
+	o := &s.conf.Operation
 	if len(o.CSTLB) == 0 {
 		return nil, nil
 	}
 	var nodes []string
-	for i := range c.nodes {
-		nodes = append(nodes, c.nodes[i].Address())
+	for i := range s.nodes {
+		nodes = append(nodes, s.nodes[i].Address())
 	}
 	return hook.NewBalancers(o.CSTLB, nodes, o.CSTLBToken)
 }
@@ -151,11 +167,11 @@ func (c *cluster) heartbeatKeeper() func(context.Context) {
 
 // prepareHosts puts the ratchet's wrapper on every host, whenever that answers for the first time in this
 // reign: a host that was set up anew must not be found unprepared by the operation that needs it.
-func (c *cluster) prepareHosts(ctx context.Context) {
+func (c *cluster) prepareHosts(ctx context.Context, nodes []operation.Node) {
 	var all errgroup.Group
 	defer func() { _ = all.Wait() }() // they log what went wrong
-	for i := range c.nodes {
-		if n := &c.nodes[i]; n.Host != nil {
+	for i := range nodes {
+		if n := &nodes[i]; n.Host != nil {
 			all.Go(func() error { c.prepareHost(ctx, n); return nil })
 		}
 	}

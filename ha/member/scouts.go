@@ -23,7 +23,7 @@ const (
 // reach. The nil Scouts know nothing.
 type Scouts struct {
 	snapshot func() ha.Snapshot
-	hosts    map[topology.NodeID]*remote.Host // immutable
+	hosts    func() map[topology.NodeID]*remote.Host
 
 	mu      sync.Mutex
 	answers map[topology.NodeID]sighting // by the node whose host was asked
@@ -38,7 +38,7 @@ type sighting struct {
 }
 
 // NewScouts takes the agent's snapshots of the cluster, and the ways to its nodes' hosts.
-func NewScouts(snapshot func() ha.Snapshot, hosts map[topology.NodeID]*remote.Host) *Scouts {
+func NewScouts(snapshot func() ha.Snapshot, hosts func() map[topology.NodeID]*remote.Host) *Scouts {
 	return &Scouts{snapshot: snapshot, hosts: hosts, answers: map[topology.NodeID]sighting{}, asked: map[topology.NodeID]time.Time{}}
 }
 
@@ -59,7 +59,7 @@ func (s *Scouts) Run(ctx context.Context) error {
 		if primary == nil || primary.Failures == 0 && lives(primary.Class) {
 			continue
 		}
-		for id, h := range s.hosts {
+		for id, h := range s.hosts() {
 			if id != primary.ID && s.due(id) {
 				all.Go(func() { s.send(ctx, id, h, primary.Node) })
 			}

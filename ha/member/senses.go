@@ -22,21 +22,15 @@ type senses struct {
 // sense makes c's senses, and has the agent write heartbeats to a primary that is operated. The agent
 // must not run yet.
 func (c *cluster) sense() error {
-	hosts := map[topology.NodeID]*remote.Host{}
-	for i := range c.nodes {
-		if h := c.nodes[i].Host; h != nil {
-			hosts[c.nodes[i].ID] = h
-		}
-	}
 	m := c.member
 	c.senses = senses{
-		eyes:   Eyes{Hosts: hosts, Scouts: NewScouts(c.snapshot, hosts)},
+		eyes:   Eyes{Scouts: NewScouts(c.snapshot, c.hosts)},
 		prover: NewProver(m.parts.Agent, c.name, m.name(), c.log),
 	}
 	if m.parts.Traffic != nil {
 		c.senses.eyes.Traffic = func() bool { return m.parts.Traffic(c.name) }
 	}
-	if !c.conf.Operation.Enabled {
+	if !c.setup().conf.Operation.Enabled {
 		return nil
 	}
 	return m.parts.Agent.Beat(c.name, m.name())
@@ -59,7 +53,14 @@ func (c *cluster) snapshot() ha.Snapshot {
 	return s
 }
 
-func (c *cluster) look() []fleet.Seen { return Look(c.snapshot(), c.senses.eyes) }
+// hosts are the ways to the nodes' hosts.
+func (c *cluster) hosts() map[topology.NodeID]*remote.Host { return c.setup().hosts }
+
+func (c *cluster) look() []fleet.Seen {
+	eyes := c.senses.eyes
+	eyes.Hosts = c.hosts()
+	return Look(c.snapshot(), eyes)
+}
 
 func (c *cluster) prove(ctx context.Context, e record.Epoch, p lease.Proof) lease.Proof {
 	return c.senses.prover.Prove(ctx, e, p)
