@@ -55,8 +55,10 @@ type cluster struct {
 	gated       []*session // whose answers wait for it (gate.go), oldest first
 	episode     episode
 	counters    map[turnKey]*atomic.Uint64
-	schema      uint64       // counts the schema changes that were seen
-	writes      atomic.Int64 // OpenWrites; only the loop writes it
+	schema      uint64        // counts the schema changes that were seen
+	writes      atomic.Int64  // OpenWrites; only the loop writes it
+	commits     atomic.Uint64 // Commits; likewise
+	inquiries   map[topology.NodeID]*inquiry
 }
 
 func (c *cluster) schemaChanged() { c.schema++ }
@@ -134,6 +136,9 @@ func (c *cluster) viewChanged(v *topology.View) {
 		c.lastPrimary = v.Primary
 	}
 	c.regrant(old)
+	if v.Frozen != "" && old.Frozen == "" {
+		c.holdWaiters()
+	}
 	c.wakeHeld()
 }
 

@@ -85,7 +85,7 @@ type Config struct {
 	HoldWrites time.Duration `toml:"hold_writes"`
 	// HoldBytes bounds the requests that wait for a cluster's primary, in bytes; then 57P03 at once. One
 	// is always taken.
-	HoldBytes int `toml:"-"`
+	HoldBytes int `toml:"hold_bytes"`
 	// LoginTimeout bounds everything from accept to the end of the login.
 	LoginTimeout time.Duration `toml:"login_timeout"`
 	// ClientIdleTimeout ends a client that is outside a transaction and silent for so long.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cstproxy/cstproxy/proxy/backend"
+	"github.com/cstproxy/cstproxy/proxy/wire"
 )
 
 // refusal is an error that the proxy itself tells a client. This file is the only place that
@@ -197,6 +198,12 @@ func mayNotLogIn(user string) *refusal {
 func noCredential() *refusal {
 	return &refusal{severity: severityError, code: "28000", message: "cstproxy has no credential for this user on the servers",
 		hint: "Let the user log in with scram-sha-256, or name the password in cstproxy's password_file."}
+}
+
+// serverSaid is a server's error as one of ours: the same words.
+func serverSaid(body []byte) *refusal {
+	return &refusal{severity: severityError, code: string(wire.ErrorField(body, 'C')), message: string(wire.ErrorField(body, 'M')),
+		detail: string(wire.ErrorField(body, 'D')), hint: string(wire.ErrorField(body, 'H'))}
 }
 
 // refusalFor turns what a pool or a dial said into what the client reads. Anything unforeseen is

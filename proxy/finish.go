@@ -136,6 +136,9 @@ func (s *session) turnOver() {
 	s.account()
 	s.phase = phaseIdle
 	s.armIdle()
+	if s.dismissed != nil {
+		s.fatal(s.dismissed)
+	}
 	s.leaveIfDraining()
 }
 

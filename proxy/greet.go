@@ -80,10 +80,10 @@ func (s *session) loginRefused(err error) {
 	var refusal *backend.ServerError
 	var node *backend.NodeError
 	switch {
+	case errors.As(err, &node): // also one that refuses everybody now
+		s.holdLogin()
 	case errors.As(err, &refusal):
 		s.fatal(fromServer(refusal))
-	case errors.As(err, &node):
-		s.holdLogin()
 	default:
 		s.fatal(refusalFor(err))
 	}

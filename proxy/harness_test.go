@@ -41,6 +41,8 @@ type world struct {
 	servers    []*fakeServer
 	strikes    []strike
 	down       map[topology.NodeID]error
+	// stalled holds the ends of dials to nodes that answer nothing for the time being.
+	stalled map[topology.NodeID][]func()
 	// reports are what a new server says of its parameters.
 	reports map[string]string
 	// cut says how many bytes of n arrive together.
@@ -86,7 +88,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, board: topology.NewBoard("main"), catalog: &fakeCatalog{knowledge: smallDatabase}, now: time.Unix(1_000_000, 0),
-		down: map[topology.NodeID]error{}, cut: func(n int) int { return n },
+		down: map[topology.NodeID]error{}, stalled: map[topology.NodeID][]func(){}, cut: func(n int) int { return n },
 		reports: map[string]string{"client_encoding": "UTF8", "server_version": "15.14", "standard_conforming_strings": "on", "TimeZone": "Etc/UTC"}}
 	w.publish(1, 1, 2, 3)
 	w.p = newProxy(cfg, Parts{HBA: hba, Routing: rules, Clusters: []Cluster{{Name: "main", Board: w.board, Catalog: w.catalog,
@@ -156,7 +158,7 @@ func (w *world) freeze(why string) {
 
 // connect is a dial that succeeds, or fails as the test says.
 func (w *world) connect(_ *cluster, key backend.Key, done func(*backend.Server, error)) {
-	w.posts = append(w.posts, func() {
+	dial := func() {
 		if err := w.down[key.Node]; err != nil {
 			done(nil, err)
 			return
@@ -179,7 +181,12 @@ func (w *world) connect(_ *cluster, key backend.Key, done func(*backend.Server, 
 			srv.link.peer = w.model(srv)
 		}
 		done(srv.Server, nil)
-	})
+	}
+	if waiting, ok := w.stalled[key.Node]; ok {
+		w.stalled[key.Node] = append(waiting, dial)
+		return
+	}
+	w.posts = append(w.posts, dial)
 }
 
 func (w *world) strike(_ topology.Node, pid uint32, secret []byte, done func(error)) {

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -98,6 +100,28 @@ func (s *session) holdTurn(closed string) {
 	c.unleased = c.unleased || closed == noLease
 	c.noteHeld(s.whyHeld())
 	s.waitFor(phaseHeld, left)
+}
+
+// holdWaiters lets those who wait for a connection to the primary wait for the View to thaw instead,
+// in their order: hold_writes is their bound from now on.
+func (c *cluster) holdWaiters() {
+	var waiters []*session
+	for s := range c.proxy.sessions {
+		if s.cluster == c && s.phase == phaseWaiting && s.turn.node == c.view.Primary {
+			waiters = append(waiters, s)
+		}
+	}
+	slices.SortFunc(waiters, func(a, b *session) int { return cmp.Or(a.wait.Since.Compare(b.wait.Since), cmp.Compare(a.id, b.id)) })
+	for _, s := range waiters {
+		if s.phase != phaseWaiting {
+			continue // it went with another one
+		}
+		s.wait.Leave()
+		s.disarm()
+		s.waited = c.proxy.now()
+		s.seek()
+		s.proceed()
+	}
 }
 
 // holdOver ends a wait that has lasted hold_writes.

@@ -49,6 +49,7 @@ func TestNothingThatALostEpochSaysIsBelieved(t *testing.T) {
 				sent[i] = n
 			}
 			w.settle()
+			w.takeStrikes()
 			w.advance(time.Duration(1+w.order.IntN(60)) * time.Millisecond)
 		}
 		f.rest()
@@ -158,7 +159,10 @@ func (f *forks) event() {
 	case n == 4:
 		w.freeze([]string{"", "a switchover is under way"}[f.order.IntN(2)])
 	case n == 5 && len(w.servers) > 0 && f.order.IntN(4) == 0:
-		kill(w.servers[f.order.IntN(len(w.servers))], f.order.IntN(2) == 0)
+		kill(w.servers[f.order.IntN(len(w.servers))], anyEnd(f.order))
+		if f.order.IntN(2) == 0 {
+			clear(w.down)
+		}
 	case n > 5:
 		f.failover()
 	}
@@ -204,7 +208,7 @@ func (f *forks) failover() {
 		w.publish(w.board.View().Epoch+1, f.primary, standbys...)
 		for srv := range f.models {
 			if srv.node == old {
-				kill(srv, false)
+				kill(srv, endsSilently)
 				delete(f.models, srv)
 			}
 		}
@@ -216,6 +220,7 @@ func (f *forks) rest() {
 	for f.step != forkNone {
 		f.failover()
 	}
+	clear(f.w.down)
 	f.w.lease.Renew(f.w.now.Add(time.Hour).UnixNano())
 	f.w.freeze("")
 }

@@ -11,11 +11,13 @@ import (
 )
 
 // Servers die at any moment, with or without a last word. Whoever is told that a row was inserted
-// finds it, once; whoever is told that nobody knows may find it or not, but never twice. Each turn is answered with one ReadyForQuery.
+// finds it, once; whoever is told that nobody knows may find it or not, but never twice. Each turn is
+// answered with one ReadyForQuery. No session ends by it, unless a node ends one connection and goes on.
 func TestNoWriteIsLostOrRunTwiceWhenServersDie(t *testing.T) {
 	checkOften(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		often := rapid.IntRange(5, 200).Draw(rt, "often")
+		onPurpose := rapid.Bool().Draw(rt, "on purpose")
 		w := newWorld(t, func(c *Config) { c.PoolSize, c.MaxPrepared = 2, 2 })
 		w.catalog.knowledge = modelKnowledge
 		db := &modelDB{rows: map[string]int{}}
@@ -37,12 +39,21 @@ func TestNoWriteIsLostOrRunTwiceWhenServersDie(t *testing.T) {
 		}
 		w.killing = func() {
 			if w.order.IntN(often) == 0 && len(w.servers) > 0 {
-				kill(w.servers[w.order.IntN(len(w.servers))], w.order.IntN(3) == 0)
+				how := anyEnd(w.order)
+				if how == endsAlone && !onPurpose {
+					how = endsWithNode
+				}
+				kill(w.servers[w.order.IntN(len(w.servers))], how)
+			}
+			if onPurpose && w.order.IntN(often) == 0 {
+				clear(w.down)
 			}
 		}
 		w.settle()
 		w.killing = nil
+		clear(w.down)
 		for range 100 {
+			w.takeStrikes()
 			w.advance(100_000_000) // who waits for a node that could not be reached asks again
 		}
 		for i, c := range clients {
@@ -51,6 +62,9 @@ func TestNoWriteIsLostOrRunTwiceWhenServersDie(t *testing.T) {
 				list[n-1] = "Error FATAL: closed in the middle of a row" // nothing can be said there
 			}
 			checkLossy(rt, list, turns[i], db.rows[fmt.Sprintf("t%d", i)])
+			if !onPurpose && strings.Contains(strings.Join(list, "\n"), "Error FATAL 57P01") {
+				rt.Fatalf("a session ended with its server:\n%s", strings.Join(list, "\n"))
+			}
 		}
 	})
 }
@@ -61,16 +75,42 @@ func lossyTurn(rt *rapid.T, table string) string {
 		`Run "values (1),(2),(3)" | Sync`, `Query "set timezone to 'Asia/Tokyo'"`, `Query "reset timezone"`, `Sync`}).Draw(rt, "turn"), "TABLE", table)
 }
 
+// takeStrikes lets all cancel requests arrive, too late.
+func (w *world) takeStrikes() {
+	for len(w.strikes) > 0 {
+		k := w.strikes[0]
+		w.strikes = w.strikes[1:]
+		k.done(nil)
+		w.settle()
+	}
+}
+
+// ending is how a server ends.
+type ending int
+
+const (
+	endsSilently ending = iota
+	endsWithNode        // it is stopped: its last word, and the node takes no connections
+	endsAlone           // its last word, and the node goes on
+)
+
+func anyEnd(r *rand.Rand) ending {
+	return []ending{endsSilently, endsSilently, endsWithNode, endsAlone}[r.IntN(4)]
+}
+
 // kill ends a server: with its last word behind what it has sent, or at once.
-func kill(srv *fakeServer, politely bool) {
+func kill(srv *fakeServer, how ending) {
 	l := srv.link
 	if l.dead || l.gone != nil || l.eof {
 		return
 	}
 	l.peer, l.out = nil, nil
-	if !politely {
+	switch how {
+	case endsSilently:
 		l.in, l.gone = nil, syscall.ECONNRESET
 		return
+	case endsWithNode:
+		l.w.down[srv.node] = syscall.ECONNREFUSED
 	}
 	last, err := parseMessages(`Error FATAL 57P01 "terminating connection due to administrator command"`, true)
 	if err != nil {

@@ -48,7 +48,7 @@ func (s *session) ServerClosed(srv *backend.Server, err error) {
 
 // serverLost goes on without the server that the session held.
 func (s *session) serverLost(srv *backend.Server, why loss) {
-	s.held, s.dirty, s.stand, s.loss = nil, false, s.stand[:0], why
+	s.held, s.dirty, s.stand, s.loss, s.wrote = nil, false, s.stand[:0], why, false
 	s.account()
 	s.leaveHold()
 	s.disarm()
@@ -98,7 +98,10 @@ func (s *session) lostBefore() {
 // lostInTurn tells the client what is known of a turn whose server died, unless it can be run again.
 func (s *session) lostInTurn(srv *backend.Server) {
 	t := s.turn
-	if t.mayGoElsewhere() && t.retryClass() == router.RetrySafe {
+	if t.mayGoElsewhere() && t.retryClass() == router.RetrySafe && (s.loss != serverGone || t.mayLoseAnother()) {
+		if s.loss == serverGone {
+			s.waited = s.proxy.now() // it has been running, not waiting
+		}
 		t.tried = append(t.tried, t.node)
 		s.proxy.stats.rerun("lost")
 		s.rerun(t.elsewhere())
@@ -123,7 +126,7 @@ func (s *session) lostInTurn(srv *backend.Server) {
 		s.turnOver()
 		s.proceed()
 		return
-	case t.began != 'I' && reason.code == "40001":
+	case reason.code == "40001":
 		s.lost, s.status = lostSaid, 'E'
 	default:
 		s.status = 'I'
@@ -161,16 +164,41 @@ func (s *session) lossReason() *refusal {
 		ends = ends || v == tooLong // nobody knows
 		for i := range v.Effects {
 			k := v.Effects[i].Kind
-			ends = ends || k == router.EffectCommit || k == router.EffectPrepareTransaction
+			ends = ends || k == router.EffectCommit || k == router.EffectPrepareTransaction ||
+				t.began == 'I' && (k == router.EffectRollback || k == router.EffectDiscardAll)
 		}
 	}
 	switch {
-	case t.began != 'I' && !ends:
+	case !ends && (t.began != 'I' || t.begins()):
 		return transactionLost(s.loss)
 	case t.began == 'I' && t.reads():
 		return serverUnreachable()
 	}
 	return outcomeUnknown(s.loss)
+}
+
+// begins says whether nothing of a turn that came outside a transaction can be committed before a COMMIT:
+// a Query with BEGIN in it, which is one transaction from its first statement on, or a pipeline whose
+// first statement is BEGIN.
+func (t *turn) begins() bool {
+	if len(t.executed) == 0 || !t.endsItself() && t.executed[0].Statements != 1 {
+		return false
+	}
+	for i := range t.executed[0].Effects {
+		if t.executed[0].Effects[i].Kind == router.EffectBegin {
+			return true
+		}
+	}
+	return false
+}
+
+// maxLosses is how many servers a lone read may lose. It may be what makes them crash.
+const maxLosses = 2
+
+// mayLoseAnother counts a loss; false when the turn is not to be run again.
+func (t *turn) mayLoseAnother() bool {
+	t.losses++
+	return t.losses <= maxLosses
 }
 
 // answerLost speaks for a transaction whose server is gone: the first turn reads why, all others

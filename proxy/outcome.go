@@ -21,11 +21,8 @@ func (r *reader) serverError(msg []byte) backend.Disposal {
 		return r.brokeOff()
 	case ours:
 		return r.settingsRefused(body)
-	case last && r.stopped(code):
-		r.flush()
-		r.ended = true
-		s.dropServer(r.srv)
-		s.serverLost(r.srv, serverGone)
+	case last && r.goesAway(code):
+		r.wentAway(body, code)
 		return backend.Swallow
 	case t == nil:
 		s.last = s.last || last
@@ -47,12 +44,6 @@ func (r *reader) serverError(msg []byte) backend.Disposal {
 		return backend.Swallow
 	}
 	return backend.Forward
-}
-
-// stopped says whether the server's last word is that of a primary that is being replaced: its sessions
-// stay, and hear what became of their transactions.
-func (r *reader) stopped(code string) bool {
-	return r.s.grant.primary && code[:min(2, len(code))] == "57" && r.s.cluster.Board.View().Frozen != ""
 }
 
 // clientNames puts the client's own name of a statement into an error that the server gave for it;
@@ -86,7 +77,7 @@ func (s *session) runElsewhere(r *reader, code string, last bool) bool {
 	class := t.retryClass()
 	lost := last || code == "40001" || code == "40P01" || code[:min(2, len(code))] == "57"
 	switch {
-	case lost && code != "57014" && class == router.RetrySafe:
+	case lost && code != "57014" && class == router.RetrySafe && (!last || t.mayLoseAnother()):
 		t.tried = append(t.tried, t.node)
 		s.proxy.stats.rerun("lost")
 		if last {
@@ -301,8 +292,7 @@ func (s *session) undoOnServer(x *reply) {
 func (r *reader) settingsRefused(body []byte) backend.Disposal {
 	s := r.s
 	r.ended = true
-	why := &refusal{severity: severityError, code: string(wire.ErrorField(body, 'C')), message: string(wire.ErrorField(body, 'M')),
-		detail: string(wire.ErrorField(body, 'D')), hint: string(wire.ErrorField(body, 'H'))}
+	why := serverSaid(body)
 	switch s.phase {
 	case phaseLogin:
 		// The start-up packet asked for something that the server refuses: its words, as FATAL.

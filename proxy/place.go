@@ -232,6 +232,10 @@ func (s *session) expired() {
 		s.proceed()
 	case phaseWaiting:
 		s.wait.Leave()
+		if closed := s.cluster.closed(); closed != "" && s.turn.node == s.cluster.view.Primary {
+			s.holdTurn(closed) // there may be connections enough: what they say waits for the lease
+			return
+		}
 		s.refuse(waitedTooLong(s.proxy.now().Sub(s.waited).Round(time.Millisecond)))
 	case phaseTurn, phaseCopyIn, phasePreparing:
 		s.proxy.cancelQuery(s.held, s.cluster)

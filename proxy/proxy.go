@@ -134,7 +134,7 @@ func newProxy(cfg Config, parts Parts, log *zap.Logger) *Proxy {
 func (p *Proxy) newCluster(part Cluster) *cluster {
 	c := &cluster{Cluster: part, proxy: p, view: part.Board.View(), lastPrimary: part.Board.View().Primary, balancer: part.Balancer, readOnly: part.ReadOnly,
 		catalog: part.Catalog, credentials: credentials{}, greetings: map[greetingKey]*greeting{},
-		acceptedBy: map[acceptance]struct{}{}, counters: map[turnKey]*atomic.Uint64{},
+		acceptedBy: map[acceptance]struct{}{}, counters: map[turnKey]*atomic.Uint64{}, inquiries: map[topology.NodeID]*inquiry{},
 		classifier: router.New(router.DefaultConfig())}
 	c.pools = backend.NewPools(backend.Config{
 		Dial:       func(key backend.Key, done func(*backend.Server, error)) { p.connect(c, key, done) },

@@ -281,6 +281,9 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 		return r.answered(typ)
 	case 'C', 'I', 's':
 		t.decided = true
+		if typ == 'C' && s.grant.primary {
+			s.noteTag(msg)
+		}
 		if x := t.replies.first(); typ == 'C' && x != nil && x.kind == replyQuery {
 			tag, _, _ := wire.CString(wire.Body(msg))
 			s.noteDropped(tag)
@@ -384,6 +387,11 @@ func (r *reader) ready(msg []byte) backend.Disposal {
 	}
 	s.status = msg[5]
 	t.decided = true
+	if s.wrote && s.status == 'I' {
+		if s.wrote = !t.failed; s.wrote {
+			s.committed()
+		}
+	}
 	s.stamp()
 	t.ready = t.replies.empty() && !t.open
 	r.finished = t.ready && t.rest == 0

@@ -86,6 +86,7 @@ type session struct {
 	status   byte // transaction status of the last ReadyForQuery
 	lost     lostState
 	dirty    bool   // the held server has leftovers that nobody tracks: reset before reuse
+	wrote    bool   // rows, on the primary, in the transaction that is open
 	last     bool   // the server said FATAL: the client has read it and its session ends
 	pin      string // why the server is kept outside transactions
 	counted  bool   // among the cluster's open writes
@@ -114,6 +115,8 @@ type session struct {
 	wait   backend.Wait
 	hold   holdPlace
 	waited time.Time
+
+	dismissed *refusal // it ends with this when its turn is over (lastword.go)
 }
 
 // tlsState says how far TLS was negotiated.

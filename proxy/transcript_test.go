@@ -34,6 +34,7 @@ var update = flag.Bool("update", false, "write testdata/*.txt as the machine beh
 //	renew 1s, suspend, end what happens to the lease; freeze [why] what the View says
 //	open                   asks for the number of open writes
 //	down 2 / down 2 FATAL 53300 "text" / up 2        how dialling ends from now on
+//	stall 2, let 2                                   dials to node 2 do not end; those so far do
 //	queue C 300000, drain C                          what waits in the write queue
 //	cancel C               somebody cancels with C's key
 //	taken S1               the node has taken the cancel request
@@ -296,7 +297,7 @@ func (s *scene) command(verb string, args []string, rest string) error {
 		return nil
 	case "view":
 		return s.view(args)
-	case "down", "up":
+	case "down", "up", "stall", "let":
 		return s.dialling(verb, mustWords(rest))
 	case "cancel":
 		c := s.clients[args[0]]
@@ -426,18 +427,30 @@ func (s *scene) dialling(verb string, args []string) error {
 		return err
 	}
 	id := topology.NodeID(n)
+	w := s.world()
 	switch {
+	case verb == "stall":
+		w.stalled[id] = nil
+		return nil
+	case verb == "let":
+		w.posts = append(w.posts, w.stalled[id]...)
+		w.stalled[id] = nil
+		w.settle()
+		return nil
 	case verb == "up":
-		delete(s.world().down, id)
+		delete(w.down, id)
 	case len(args) == 1:
-		s.world().down[id] = io.ErrUnexpectedEOF
+		w.down[id] = io.ErrUnexpectedEOF
 	default:
 		text, err := strconv.Unquote(args[3])
 		if err != nil {
 			return err
 		}
-		s.world().down[id] = &backend.ServerError{Severity: args[1], Code: args[2], Message: text}
+		w.down[id] = &backend.ServerError{Severity: args[1], Code: args[2], Message: text}
 	}
+	w.posts = append(w.posts, w.stalled[id]...)
+	delete(w.stalled, id)
+	w.settle()
 	return nil
 }
 

@@ -36,6 +36,7 @@ type turn struct {
 	synced      bool // a Sync came when COPY had begun, before its data (copy.go)
 	rest        int  // bytes of a client message that are still to be passed on
 	tried       []topology.NodeID
+	losses      int          // servers that it has lost
 	verify      []*statement // described by the client, unknown to the server (verify.go)
 	verified    int
 	shape       uint64

@@ -5,10 +5,10 @@ import (
 	"time"
 
 	"github.com/cstproxy/cstproxy/proxy"
-	"github.com/cstproxy/cstproxy/router"
 )
 
-// traffic tells whether the clients' own work gets done on a cluster's primary.
+// traffic tells whether the clients' own writes get done on a cluster's primary. Reads do not count: they
+// end on a primary that cannot write any more, too.
 type traffic struct {
 	proxy    *proxy.Proxy
 	interval time.Duration
@@ -17,30 +17,25 @@ type traffic struct {
 	seen map[string]count // by cluster
 }
 
-// count is how many turns had ended on primaries, and when that was last seen to rise.
+// count is how many commits there had been, and when that was last seen to rise.
 type count struct {
-	turns uint64
-	rose  time.Time
+	commits uint64
+	rose    time.Time
 }
 
 func newTraffic(p *proxy.Proxy, interval time.Duration) *traffic {
 	return &traffic{proxy: p, interval: interval, seen: map[string]count{}}
 }
 
-// flows says whether turns ended on the cluster's primary within the last interval. It is asked more
-// often than that.
+// flows says whether the cluster's primary acknowledged a client's write within the last interval. It is
+// asked more often than that.
 func (t *traffic) flows(cluster string) bool {
-	var turns uint64
-	for _, n := range t.proxy.Stats().Turns() {
-		if n.Cluster == cluster && n.Target == router.Primary.String() {
-			turns += n.Count
-		}
-	}
+	commits := t.proxy.Commits(cluster)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now, last := time.Now(), t.seen[cluster]
-	if turns != last.turns {
-		last = count{turns: turns, rose: now}
+	if commits != last.commits {
+		last = count{commits: commits, rose: now}
 		t.seen[cluster] = last
 	}
 	return now.Sub(last.rose) <= t.interval

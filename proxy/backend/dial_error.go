@@ -35,6 +35,15 @@ func (e *ServerError) Error() string {
 // SQLState is the error's code.
 func (e *ServerError) SQLState() string { return e.Code }
 
+// unavailable says whether the node takes nobody now: it starts, stops or recovers from a crash.
+func (e *ServerError) unavailable() bool {
+	switch e.Code {
+	case "57P01", "57P02", "57P03":
+		return true
+	}
+	return false
+}
+
 // Body is the ErrorResponse without type and length: fields as they came, the final zero included.
 // The caller must not change it.
 func (e *ServerError) Body() []byte { return e.body }

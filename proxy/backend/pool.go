@@ -29,6 +29,8 @@ type pool struct {
 // redialAfter is the pause after a failed dial; the balancer keeps new turns away meanwhile.
 const redialAfter = 200 * time.Millisecond
 
+var errJustFailed = errors.New("the last try has failed just now")
+
 func (p *pool) acquire(w *Wait, who Waiter) (*Server, error) {
 	now := p.pools.cfg.Now()
 	p.used = now
@@ -40,6 +42,9 @@ func (p *pool) acquire(w *Wait, who Waiter) (*Server, error) {
 	}
 	if p.waiting >= p.limits.MaxWaiting {
 		return nil, ErrQueueFull
+	}
+	if len(p.servers)+p.dialing == 0 && now.Before(p.notBefore) {
+		return nil, &NodeError{Node: p.key.Node, Err: errJustFailed}
 	}
 	w.pool, w.who, w.Since = p, who, now
 	w.prev, w.next = p.queue.prev, &p.queue
@@ -121,13 +126,13 @@ func (p *pool) dialFailed(err error) {
 		p.refuseAll(&NodeError{Node: p.key.Node, Err: err})
 		return
 	}
-	switch refusal.SQLState() {
-	case "53300":
+	switch {
+	case refusal.SQLState() == "53300":
 		if len(p.servers) > 0 {
 			return
 		}
 		p.refuseAll(err)
-	case "57P03", "57P01", "57P02":
+	case refusal.unavailable():
 		p.pools.cfg.Failed(p.key, err)
 		p.refuseAll(&NodeError{Node: p.key.Node, Err: err})
 	default:

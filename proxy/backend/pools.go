@@ -119,6 +119,24 @@ func (p *Pools) Acquire(key Key, w *Wait, who Waiter) (*Server, error) {
 	return p.pool(key).acquire(w, who)
 }
 
+// Try connects to the key's node, beyond the pool's bounds if need be, and says whether the node takes
+// connections now: also one that refuses this user or database does, or one that is full. The connection
+// joins the pool if there is room.
+func (p *Pools) Try(key Key, done func(takes bool)) {
+	pl := p.pool(key)
+	pl.dialing++
+	p.perNode[nodeKey{key.Cluster, key.Node}]++
+	p.cfg.Dial(key, func(srv *Server, err error) {
+		takes := err == nil || errors.Is(err, ErrNoCredential)
+		var refusal *ServerError
+		if errors.As(err, &refusal) {
+			takes = !refusal.unavailable()
+		}
+		pl.dialled(srv, err)
+		done(takes)
+	})
+}
+
 func (p *Pools) pool(key Key) *pool {
 	pl := p.all[key]
 	if pl == nil {

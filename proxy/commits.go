@@ -1,0 +1,68 @@
+package proxy
+
+import (
+	"bytes"
+
+	"github.com/cstproxy/cstproxy/proxy/wire"
+)
+
+// A primary may answer reads, and refuse writes or never finish them: its disk is full, its file system
+// is frozen. Whether writes get done is told by what it says of them: a tag with rows that were written,
+// and then the end of their transaction. Writes inside functions, DDL and COPY from a file are not
+// counted, so the count may be too low, but it does not rise unless something was committed.
+
+// noteTag follows a CommandComplete of the primary.
+func (s *session) noteTag(msg []byte) {
+	tag := wire.Body(msg)
+	if len(tag) < 7 {
+		return
+	}
+	switch tag[0] {
+	case 'I', 'U', 'D', 'M':
+		if isWrite(tag) {
+			s.wrote = true
+		}
+	case 'C':
+		switch {
+		case string(tag) == "COMMIT\x00":
+			s.committed()
+		case s.turn.copying != noCopy && bytes.HasPrefix(tag, copyTag) && !bytes.HasSuffix(tag, noRows):
+			s.wrote = true
+		}
+	case 'R':
+		if string(tag) == "ROLLBACK\x00" { // of the transaction or of a part of it
+			s.wrote = false
+		}
+	}
+}
+
+var copyTag, noRows = []byte("COPY "), []byte(" 0\x00")
+
+// isWrite says whether the tag tells of rows that were written.
+func isWrite(tag []byte) bool {
+	verb, _, _ := bytes.Cut(tag, []byte{' '})
+	switch string(verb) {
+	case "INSERT", "UPDATE", "DELETE", "MERGE":
+		return !bytes.HasSuffix(tag, noRows)
+	}
+	return false
+}
+
+// committed counts what was written, if anything was.
+func (s *session) committed() {
+	if s.wrote {
+		s.wrote = false
+		s.cluster.commits.Add(1)
+	}
+}
+
+// Commits counts the transactions in which clients of a cluster have written rows and whose COMMIT, or
+// implicit end, its primary has acknowledged. Any goroutine may call it. 0 when there is no such cluster.
+func (p *Proxy) Commits(cluster string) uint64 {
+	for _, c := range p.clusters {
+		if c.Name == cluster {
+			return c.commits.Load()
+		}
+	}
+	return 0
+}
