@@ -293,7 +293,8 @@ func (f *Fleet) TaskLog(ctx context.Context, p Place) (Lines, error) {
 
 // taskLog is what the leader answers.
 func (f *Fleet) taskLog(ctx context.Context, p Place) (Lines, error) {
-	if _, err := f.seatOf(ctx, p.Cluster); err != nil {
+	s, err := f.seatOf(ctx, p.Cluster)
+	if err != nil {
 		return Lines{}, err
 	}
 	state, _ := f.parts.Log.State()
@@ -314,6 +315,14 @@ func (f *Fleet) taskLog(ctx context.Context, p Place) (Lines, error) {
 		}
 		got.Next = 1
 		return got, nil
+	}
+	switch {
+	case op.Step != record.Done || l.step == record.Done:
+	case s.followed[p.ID]:
+		got.Operation.Step = l.step // the last line is about to be written: nobody may leave before it
+	default: // it ended under another leader since this one last wrote
+		l.step = record.Done
+		l.add(outcome(op))
 	}
 	got.Log, got.Next = l.name, p.From
 	if p.Log != l.name {
