@@ -240,7 +240,7 @@ func (j *judge) committed(change stateChange) {
 	if after.Epoch.Number < before.Epoch.Number || after.LastEpoch < before.LastEpoch {
 		j.fail("I3", fmt.Sprintf("epoch %d follows epoch %d", after.Epoch.Number, before.Epoch.Number))
 	}
-	if b := e.Begin; b != nil && b.Operation.Kind == record.Failover && b.Operation.By != operator && j.fine >= 0 && w.now-j.fine > patientWithPrimary {
+	if b := e.Begin; b != nil && b.Operation.Kind == record.Failover && b.Operation.By != operator && j.fine >= 0 && w.now-j.fine > patientWithPrimary && j.primaryIsFine() {
 		j.fail("I8", fmt.Sprintf("failover begins (%s) although the primary n%d has been well and within reach of a majority for %s", b.Operation.Why, before.Epoch.Primary, w.now-j.fine))
 	}
 	if a := e.Advance; a != nil {
