@@ -35,7 +35,7 @@ type invariant struct {
 }
 
 // The promises that every scenario keeps, whatever the fault was.
-var always = []invariant{onePrimaryAnswers, epochsRise, answersAreTrue, ownWritesAreSeen, oneHostHoldsTheAddress}
+var always = []invariant{onePrimaryAnswers, epochsRise, onlyLeadersAct, answersAreTrue, ownWritesAreSeen, oneHostHoldsTheAddress}
 
 // check asserts these invariants.
 func (x *trace) check(t *testing.T, promises ...invariant) {
@@ -125,6 +125,34 @@ var epochsRise = invariant{"epochs rise, one primary and one new timeline each",
 	return nil
 }}
 
+// What a leader does to servers it begins as long as no later leader is known, and a host refuses what
+// comes too late.
+var onlyLeadersAct = invariant{"nobody acts on a server after another leader was elected", func(x *trace) error {
+	destroys := []string{"recruit", "stop", "promote", "revive", "follow", "rewind", "rebuild"}
+	log := x.fleet.log(time.Time{})
+	for _, act := range log {
+		if act.Msg != "action done" || !slices.Contains(destroys, act.Verb) {
+			continue
+		}
+		lasted, err := time.ParseDuration(act.Lasted)
+		if err != nil {
+			return fmt.Errorf("%w in %s", err, act.Raw)
+		}
+		began, own := act.Time.Add(-lasted), uint64(0)
+		for _, l := range log {
+			if l.Msg == "leads" && l.Member == act.Member && l.Time.Before(began) {
+				own = l.Term
+			}
+		}
+		for _, l := range log {
+			if l.Msg == "leads" && l.Term > own && l.Time.Before(began) {
+				return fmt.Errorf("%s led since %s, in term %d, when %s of term %d began: %s", l.Member.Name, l.Time, l.Term, act.Member.Name, own, act.Raw)
+			}
+		}
+	}
+	return nil
+}}
+
 // No row that the client was told is not there is there, and none is there twice.
 var answersAreTrue = invariant{"what is reported as failed was not done, and nothing is done twice", func(x *trace) error {
 	for _, r := range x.all() {
@@ -208,11 +236,17 @@ var idleClientsStay = invariant{"idle clients stay connected", func(x *trace) er
 	return nil
 }}
 
-// arping hears every host that holds the address.
+// arping hears every host that holds the address; for IPv6 the hosts are asked.
 var oneHostHoldsTheAddress = invariant{"at most one host answers a virtual address", func(x *trace) error {
 	for _, key := range []string{"write_vip", "read_vip"} {
 		vip, _, _ := strings.Cut(strings.Trim(x.fleet.layout.Cluster[key], `"`), "/")
 		if vip == "" {
+			continue
+		}
+		if strings.Contains(vip, ":") {
+			if holders := x.fleet.lab.holders(vip); len(holders) != 1 {
+				return fmt.Errorf("%s of %s is on %v", key, vip, holders)
+			}
 			continue
 		}
 		ctx, cancel := context.WithTimeout(x.fleet.lab.t.Context(), patience)

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,9 +23,11 @@ import (
 
 // What every member has alike.
 const (
-	proxyPort = 9999
-	adminPort = 8082
-	token     = "lab-token"
+	proxyPort  = 9999
+	adminPort  = 8082
+	gossipPort = 7946
+	peerPort   = 7947
+	token      = "lab-token"
 )
 
 // Layout says where the members and servers of a fleet are, and what is not as usual.
@@ -33,6 +36,10 @@ type Layout struct {
 	Nodes   []*Node
 	// Operation, Cluster, HA and Fleet are more keys of these sections (name -> TOML value).
 	Operation, Cluster, HA, Fleet map[string]string
+	// Keys are more keys of single nodes, by their hosts' names.
+	Keys map[string]map[string]string
+	// More is text at the end of the file: further clusters.
+	More string
 }
 
 // Fleet is the product at work: one cluster, operated by members.
@@ -108,6 +115,17 @@ func (m *Member) prepare() error {
 		os.WriteFile(dir+"/cstproxy.toml", []byte(m.config()), 0o600))
 }
 
+// at is a port of the host, for those who connect.
+func (h *Host) at(port int) string { return net.JoinHostPort(h.Addr, strconv.Itoa(port)) }
+
+// everywhere is a port on all of the host's addresses.
+func (h *Host) everywhere(port int) string {
+	if strings.Contains(h.Addr, ":") {
+		return fmt.Sprintf("[::]:%d", port)
+	}
+	return fmt.Sprintf("0.0.0.0:%d", port)
+}
+
 // config is the member's cstproxy.toml, as its users would write it.
 func (m *Member) config() string {
 	var b strings.Builder
@@ -123,18 +141,18 @@ func (m *Member) config() string {
 	}
 	var voters, join []string
 	for _, other := range m.fleet.layout.Members {
-		voters = append(voters, fmt.Sprintf("%q", fmt.Sprintf("%s=%s:7947", other.Name, other.Addr)))
+		voters = append(voters, fmt.Sprintf("%q", other.Name+"="+other.at(peerPort)))
 		if other != m.Host {
-			join = append(join, fmt.Sprintf("%q", other.Addr+":7946"))
+			join = append(join, fmt.Sprintf("%q", other.at(gossipPort)))
 		}
 	}
 	quote := func(s string) string { return fmt.Sprintf("%q", s) }
 	layout := m.fleet.layout
-	section("[proxy]", map[string]string{"listen": quote(fmt.Sprint("0.0.0.0:", proxyPort))})
-	section("[admin]", map[string]string{"listen": quote(fmt.Sprint("0.0.0.0:", adminPort)), "token": quote(token)})
+	section("[proxy]", map[string]string{"listen": quote(m.everywhere(proxyPort))})
+	section("[admin]", map[string]string{"listen": quote(m.everywhere(adminPort)), "token": quote(token)})
 	section("[ha]", map[string]string{"state_dir": quote("/home/cstproxy/state")}, layout.HA)
 	section("[fleet]", map[string]string{
-		"name": quote(m.Name), "bind": quote(m.Addr + ":7946"), "peer_bind": quote(m.Addr + ":7947"), "key_file": quote("fleet.key"),
+		"name": quote(m.Name), "bind": quote(m.at(gossipPort)), "peer_bind": quote(m.at(peerPort)), "key_file": quote("fleet.key"),
 		"join": "[" + strings.Join(join, ", ") + "]", "voters": "[" + strings.Join(voters, ", ") + "]",
 	}, layout.Fleet)
 	section("[[cluster]]", map[string]string{"name": quote("main"), "auth_user": quote("postgres"), "password": quote(Password)}, layout.Cluster)
@@ -146,8 +164,9 @@ func (m *Member) config() string {
 		section("[[cluster.node]]", map[string]string{
 			"id": fmt.Sprint(n.ID()), "host": quote(n.Addr), "port": fmt.Sprint(PGPort),
 			"os_user": quote("postgres"), "pgdata": quote(PGData), "repl_app_name": quote(n.Name),
-		})
+		}, layout.Keys[n.Name])
 	}
+	b.WriteString(layout.More)
 	return b.String()
 }
 
@@ -201,7 +220,7 @@ func (m *Member) ctl(ctx context.Context, args ...string) (string, error) {
 // get asks the member's admin port. It may be called from any goroutine.
 func (m *Member) get(ctx context.Context, path string) (int, []byte, error) {
 	client := http.Client{Transport: &http.Transport{DialContext: m.Dial, DisableKeepAlives: true}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(m.Addr, fmt.Sprint(adminPort))+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.at(adminPort)+path, nil)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -227,6 +246,8 @@ type line struct {
 	Verb   string    `json:"verb"`
 	Kind   string    `json:"kind"`
 	Step   string    `json:"step"`
+	Term   uint64    `json:"term"`
+	Lasted string    `json:"lasted"`
 	Raw    string    `json:"-"`
 }
 
@@ -303,7 +324,7 @@ func (f *Fleet) awaitLeader(t *testing.T, want *Member) {
 // way is the fleet's list of addresses, as an application has it, beginning with one member.
 func (f *Fleet) way(first *Member) Way {
 	var w Way
-	add := func(m *Member) { w.Addrs = append(w.Addrs, fmt.Sprintf("%s:%d", m.Addr, proxyPort)) }
+	add := func(m *Member) { w.Addrs = append(w.Addrs, m.at(proxyPort)) }
 	add(first)
 	for _, m := range f.members {
 		if m != first {

@@ -22,7 +22,7 @@ import (
 // Host is one host of a lab.
 type Host struct {
 	Name string
-	Addr string // IPv4
+	Addr string // IPv4, but for Options.OnlyIPv6
 
 	lab    *Lab
 	number int
@@ -60,7 +60,7 @@ func (h *Host) boot() error {
 		return err
 	}
 	defer console.Close()
-	init := exec.Command("bash", "-c", string(script), "init", h.Name, strconv.Itoa(h.number), h.lab.dir)
+	init := exec.Command("bash", "-c", string(script), "init", h.Name, strconv.Itoa(h.number), h.lab.dir, h.Addr)
 	init.Dir, init.Stderr = "/", console
 	init.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	init.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |

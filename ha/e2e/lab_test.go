@@ -30,6 +30,8 @@ type Options struct {
 	// Hosts are the names of the hosts, at most 200. Host i (from 1) has the address 10.77.0.(10+i)/24
 	// and fd77::i/64, the same in every lab: their switches are not connected to anything.
 	Hosts []string
+	// OnlyIPv6 leaves the IPv4 addresses out.
+	OnlyIPv6 bool
 }
 
 // Lab is a switch with hosts, as long as a test lives. Its methods and those of its hosts are for the
@@ -116,6 +118,9 @@ func (l *Lab) make(o Options) error {
 	}
 	for i, name := range o.Hosts {
 		h := &Host{Name: name, Addr: fmt.Sprintf("10.77.0.%d", 11+i), number: i + 1, lab: l}
+		if o.OnlyIPv6 {
+			h.Addr = fmt.Sprintf("fd77::%d", h.number)
+		}
 		if err := h.prepare(); err != nil {
 			return err
 		}

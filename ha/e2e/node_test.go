@@ -117,7 +117,8 @@ func configure(dir string, more map[string]string) error {
 			return err
 		}
 	}
-	const hba = "local all all trust\nhost all all 10.77.0.0/24 scram-sha-256\nhost replication all 10.77.0.0/24 scram-sha-256\n"
+	const hba = "local all all trust\nhost all all 10.77.0.0/24 scram-sha-256\nhost replication all 10.77.0.0/24 scram-sha-256\n" +
+		"host all all fd77::/64 scram-sha-256\nhost replication all fd77::/64 scram-sha-256\n"
 	return os.WriteFile(filepath.Join(dir, "pg_hba.conf"), []byte(hba), 0)
 }
 

@@ -3,7 +3,9 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -118,7 +120,7 @@ func (s *scene) also(client *Host, load Load) *trial {
 // direct has a client at work that knows only a virtual address of the servers.
 func (s *scene) direct(vip string) *trial {
 	s.t.Helper()
-	r := s.launch(s.run.client, Load{Way: Way{Addrs: []string{fmt.Sprintf("%s:%d", vip, PGPort)}}, Writers: 2, Pause: 10 * time.Millisecond})
+	r := s.launch(s.run.client, Load{Way: Way{Addrs: []string{net.JoinHostPort(vip, strconv.Itoa(PGPort))}}, Writers: 2, Pause: 10 * time.Millisecond})
 	s.past = append(s.past, r)
 	return r
 }

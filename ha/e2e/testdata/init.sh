@@ -1,6 +1,6 @@
 # pid 1 of a host, run by bash, which reaps orphans while it reads. It ends, and everything in the host
 # with it, when its standard input does.
-#   $1 the host's name, $2 its number, $3 the lab's folder
+#   $1 the host's name, $2 its number, $3 the lab's folder, $4 its address, when that is of IPv6
 set -eu
 mount --make-rprivate /
 read -r _ # the cable is plugged in and the control group joined
@@ -21,7 +21,7 @@ chown postgres:postgres /run/postgresql /var/lib/postgresql
 chmod 2775 /run/postgresql
 
 ip link set lo up
-ip addr add "10.77.0.$((10 + $2))/24" brd + dev eth0
+case ${4-} in *:*) ;; *) ip addr add "10.77.0.$((10 + $2))/24" brd + dev eth0 ;; esac
 ip addr add "fd77::$2/64" dev eth0 nodad
 ip link set eth0 up
 
