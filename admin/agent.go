@@ -138,7 +138,7 @@ func fromSnapshot(s *ha.Snapshot, backends []string) Cluster {
 func fromNode(s *ha.NodeStatus) Node {
 	n := Node{
 		ID: int(s.ID), Host: s.Host, Port: s.Port, Role: s.Role.String(), Health: s.Health.String(), Why: s.Why,
-		Weight: s.Weight, NoLoadBalance: s.NoLoadBalance,
+		Weight: s.Weight, NoLoadBalance: s.NoLoadBalance, Warnings: s.Warnings,
 		Timeline: uint32(s.Observation.Timeline), OSUser: s.OSUser, PGData: s.PGData, AppName: s.AppName,
 	}
 	if lsn := s.LSN(); lsn != 0 {

@@ -63,6 +63,8 @@ type Node struct {
 	OSUser   string     `json:"os_user,omitempty"`
 	PGData   string     `json:"pgdata,omitempty"`
 	AppName  string     `json:"repl_app_name,omitempty"`
+	// Warnings are settings that will make a repair impossible or long, one sentence each.
+	Warnings []string `json:"warnings,omitempty"`
 	// Mark is what the fleet remembers against the node ("quarantine: …"), SwitchTo the node that
 	// takes over from it while that is under way.
 	Mark     string `json:"mark,omitempty"`

@@ -277,11 +277,20 @@ func (c *cluster) snapshot() Snapshot {
 			LastSeen: e.pulse.seen, LastTried: e.pulse.tried, Failure: e.pulse.why, Failures: e.pulse.failures,
 			Class: e.pulse.class, Since: e.pulse.since, DiskFull: e.pulse.full,
 			LagBytes: lag.bytes, Lag: lag.time, LagKnown: lag.known && v.nodes[i].Role == topology.RoleStandby,
+			Warnings:   e.warnings(c.member),
 			Proved:     c.monitor.rounds.Safe(e.slot),
 			InRotation: v.nodes[i].TakesReads(), Added: e.added, Tags: e.conf.Tags,
 		}
 	}
 	return s
+}
+
+// warnings are those of a server that a member operates.
+func (e *entry) warnings(member string) []string {
+	if member == "" || e.pulse.seen.IsZero() {
+		return nil
+	}
+	return e.pulse.observed.Warnings
 }
 
 // Backends are the addresses in the read rotation, in ring order; nil for an unknown cluster.

@@ -68,6 +68,9 @@ type NodeStatus struct {
 	Since time.Time
 	// DiskFull: the last heartbeat failed because there was no space.
 	DiskFull bool
+	// Warnings are settings that will make a repair impossible or long, one sentence each; of a server
+	// that is operated.
+	Warnings []string
 	// LagBytes and Lag are how far replay is behind the primary, in bytes of log and as the time
 	// since the oldest log that is missing was seen on the primary (as fine as the rounds are).
 	// Both count only when LagKnown.

@@ -58,6 +58,7 @@ func showReport(clusters []admin.Cluster, adminAddress string) report {
 		{name: "host"}, {name: "port", right: true}, {name: "switch_to"}, {name: "os_user"}, {name: "pgdata"},
 		{name: "Role"}, {name: "State"}, {name: "TL", right: true}, {name: "Lag", right: true}, {name: "Reads"}, {name: "why"},
 	}}
+	warnings := printable{title: "warnings", columns: []column{{name: "cluster_name"}, {name: "id", right: true}, {name: "what will make a repair fail or long"}}}
 	for _, c := range clusters {
 		list.rows = append(list.rows, []string{
 			c.Name, clusterState(c), textOr(c.WriteVIP, "-"), textOr(c.ReadVIP, "-"), "-", "['" + adminAddress + "']",
@@ -65,9 +66,16 @@ func showReport(clusters []admin.Cluster, adminAddress string) report {
 		})
 		for _, n := range c.Nodes {
 			nodes.rows = append(nodes.rows, nodeCells(c, n))
+			for _, w := range n.Warnings {
+				warnings.rows = append(warnings.rows, []string{c.Name, strconv.Itoa(n.ID), w})
+			}
 		}
 	}
-	return report{data: clusters, tables: []printable{list, nodes}}
+	tables := []printable{list, nodes}
+	if len(warnings.rows) > 0 {
+		tables = append(tables, warnings)
+	}
+	return report{data: clusters, tables: tables}
 }
 
 func nodeCells(c admin.Cluster, n admin.Node) []string {
