@@ -71,8 +71,8 @@ type Servers struct {
 	// could not be read. Before its birth a fleet looks there, lest it takes servers that another one
 	// operates. nil: no host can be read.
 	Stamps func(ctx context.Context) ([]Stamp, []string)
-	// Reign runs while this member leads, until ctx ends with the leadership of that term: what a leader
-	// keeps in order beside its operations. nil: nothing.
+	// Reign runs while this member leads a fleet that has its name, until ctx ends with the leadership of
+	// that term: what a leader keeps in order beside its operations. nil: nothing.
 	Reign func(ctx context.Context, term uint64)
 }
 
@@ -94,6 +94,7 @@ type Fleet struct {
 	following sync.Mutex // held while a newer record is put into force
 	applied   uint64     // the entry that made the one in force
 	ruled     bool       // one is
+	caughtUp  bool       // this member has led, and so knew all that had been committed
 
 	mu         sync.Mutex               // guards what follows, and each cluster's holder and lease
 	number     uint64                   // of the last report

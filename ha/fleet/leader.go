@@ -27,6 +27,9 @@ type reign struct {
 // a host is found there by the next leader.
 func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	f.log.Info("leads", zap.String("member", f.cfg.Name), zap.Uint64("term", term))
+	f.following.Lock()
+	f.caughtUp = true
+	f.following.Unlock()
 	state, _ := f.follow()
 	f.remember()
 	r := &reign{seats: map[string]*seat{}, front: front{since: Now() + f.cfg.Terms.Wait()}}
@@ -42,7 +45,12 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	for _, s := range r.seats {
 		seats.Go(func() error { f.govern(ctx, s); return nil })
 		if s.Servers.Reign != nil {
-			seats.Go(func() error { s.Servers.Reign(ctx, term); return nil })
+			seats.Go(func() error {
+				if f.awaitBirth(ctx) {
+					s.Servers.Reign(ctx, term)
+				}
+				return nil
+			})
 		}
 	}
 	err := seats.Wait()
@@ -51,6 +59,21 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	f.mu.Unlock()
 	f.log.Info("leads no more", zap.String("member", f.cfg.Name), zap.Uint64("term", term))
 	return err
+}
+
+// awaitBirth waits until the fleet has its name, by which hosts know its decisions; false: ctx ended.
+func (f *Fleet) awaitBirth(ctx context.Context) bool {
+	for {
+		changed := f.parts.Log.Changed()
+		if state, _ := f.parts.Log.State(); state.Fleet != "" {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		}
+	}
 }
 
 // hesitation is the pause after a proposal that did not count, unless the record changes first.

@@ -58,8 +58,8 @@ func (f *Fleet) follow() (*record.State, uint64) {
 	f.following.Lock()
 	defer f.following.Unlock()
 	state, index := f.parts.Log.State()
-	if f.ruled && index == f.applied {
-		return state, index
+	if f.ruled && index == f.applied || f.alone() && !f.caughtUp {
+		return state, index // what is read from the disk may be long past, and no lease stands before it
 	}
 	for _, c := range f.clusters {
 		c.Servers.Rule(f.obey(c, clusterOf(state, c.Name)))

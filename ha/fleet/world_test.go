@@ -146,11 +146,19 @@ func (n *member) stop() {
 
 func (n *member) config() Config {
 	c := Cluster{Name: "c", Policy: decide.Policy{OnCrash: "failover", RestartBudget: time.Second, Gray: 5 * time.Second, MaxLag: 1 << 20, MaxRepairs: 3},
-		Servers: Servers{Look: n.world.look, Rule: n.rule, Prove: n.world.prove, Do: n.world.do, Stamps: n.world.remembered}}
+		Servers: Servers{Look: n.world.look, Rule: n.rule, Prove: n.world.prove, Do: n.world.do, Stamps: n.world.remembered, Reign: n.reigns}}
 	for id := topology.NodeID(1); id <= 3; id++ {
 		c.Nodes = append(c.Nodes, decide.Node{Node: topology.Node{ID: id, Host: "127.0.0.1", Port: 5430 + int(id)}, Managed: true})
 	}
 	return Config{Name: n.name, Witness: n.name == "witness", Terms: terms, Evidence: 50, Clusters: []Cluster{c}}
+}
+
+// reigns keeps nothing in order, and could not do so in a fleet without a name: hosts would not know it.
+func (n *member) reigns(ctx context.Context, term uint64) {
+	if state, _ := n.log.State(); state.Fleet == "" {
+		n.world.t.Errorf("%s reigns in term %d, and the fleet has no name", n.name, term)
+	}
+	<-ctx.Done()
 }
 
 func (n *member) rule(r ha.Ruling) {

@@ -201,7 +201,11 @@ func (l *Link) admit(ctx context.Context, raw net.Conn, leave func()) {
 	if err != nil {
 		raw.Close()
 		if ctx.Err() == nil {
-			l.strange.Warn("no member of this fleet", zap.Stringer("from", raw.RemoteAddr()), zap.Error(err))
+			what := "no member of this fleet"
+			if errors.Is(err, context.DeadlineExceeded) {
+				what = "a connection did not prove in time to be of this fleet"
+			}
+			l.strange.Warn(what, zap.Stringer("from", raw.RemoteAddr()), zap.Error(err))
 		}
 		return
 	}
