@@ -117,7 +117,7 @@ func (f *Fleet) Members(ctx context.Context) ([]MemberStatus, error) {
 	defer cancel()
 	var list []MemberStatus
 	if err := f.ask(ctx, membersMethod, struct{}{}, &list); err != nil {
-		return f.inLog(), fmt.Errorf("%w: %w", ErrNoLeader, err)
+		return f.inLog(), err
 	}
 	return list, nil
 }
