@@ -126,9 +126,9 @@ func (s *session) lostInTurn(srv *backend.Server) {
 		s.turnOver()
 		s.proceed()
 		return
-	case reason.code == "40001":
+	case reason.code == "40001" && (t.began != 'I' || !t.onlyBegins()):
 		s.lost, s.status = lostSaid, 'E'
-	default:
+	default: // a BEGIN that fails begins nothing
 		s.status = 'I'
 		s.portal, s.portals = nil, nil
 	}
@@ -143,7 +143,14 @@ func (s *session) mayRerun() bool {
 	if s.status != 'I' || t.open {
 		return false
 	}
-	return t.route.Target == router.Standby || t.route.Target == router.Primary && t.reads()
+	return t.route.Target == router.Standby || t.route.Target == router.Primary && (t.reads() || t.onlyBegins())
+}
+
+// onlyBegins says whether the turn is a lone BEGIN: nothing is lost with the server that it was sent to.
+// Drivers take its failure for a broken connection.
+func (t *turn) onlyBegins() bool {
+	return len(t.executed) == 1 && t.executed[0].Statements == 1 && len(t.executed[0].Effects) == 1 &&
+		t.executed[0].Effects[0].Kind == router.EffectBegin
 }
 
 // reads says whether the turn does nothing but read, wherever it was sent.

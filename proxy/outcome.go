@@ -122,6 +122,9 @@ func refusedByStandby(code string) bool {
 
 // retryClass is the most careful class among the turn's texts.
 func (t *turn) retryClass() router.RetryClass {
+	if t.onlyBegins() {
+		return router.RetrySafe
+	}
 	class := router.RetrySafe
 	for _, v := range t.verdicts {
 		class = min(class, v.Retry)
