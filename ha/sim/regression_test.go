@@ -48,6 +48,12 @@ func regressions() []regression {
 	primary, candidate, leader, standbys := []string{"primary"}, []string{"candidate"}, []string{"leader"}, []string{"standbys"}
 	rest := []string{"rest"}
 	return []regression{
+		{"I6: a rebuild that a deposed leader had ordered arrived late, and copied a primary that was none any more",
+			func(p *plan) { plain(p); p.together, p.selfStart, p.policy.AntiFlap = true, true, 5*time.Second }, []Fault{
+				{Kind: Cut, At: 5567 * ms, For: 3531 * ms, Who: primary, From: rest},
+				{Kind: Cut, At: 13099 * ms, For: 17470 * ms, Who: []string{"primary", "m3"}, From: []string{"m1", "m2"}},
+				{Kind: KillServer, At: 17833 * ms, For: time.Second, Who: primary},
+			}},
 		{"I7: the primary's own name among the synchronous ones made every failover impossible", strict, []Fault{
 			{Kind: PowerOff, At: 6 * time.Second, For: 15 * time.Second, Who: primary},
 		}},

@@ -139,7 +139,7 @@ func (j *job) promote() {
 func (j *job) copy() {
 	n, source := j.n, j.n.w.node(j.action.Upstream)
 	reachable := func() bool {
-		return source != nil && source != n && source.taking() && n.w.net.bothWays(n.host, source.host)
+		return source != nil && source != n && source.taking() && source.primary && n.w.net.bothWays(n.host, source.host)
 	}
 	if !reachable() {
 		j.end("the source cannot be reached")

@@ -30,11 +30,16 @@ out_of_the_way() {
 }
 
 if [ ! -d "$copied" ]; then
+	if demoted; then fail 51 "the source is no primary any more: nothing is copied from it"; fi
 	rm -rf "$copying"
 	if [ "$mode" = replace ]; then out_of_the_way; fi
 	free=$(df -Pk "$(dirname "$pgdata")" | awk 'NR == 2 { print $4 }')
 	[ "$free" -ge "$need_kb" ] || fail 44 "a copy needs $need_kb KB beside $pgdata and $free KB are free"
 	"$bin/pg_basebackup" -D "$copying" -X stream -c fast -P -v -d "$source" >&2
+	if grep -q '^BACKUP FROM: standby' "$copying/backup_label"; then
+		rm -rf "$copying"
+		fail 51 "the source became a standby: its copy was thrown away"
+	fi
 	rename "$copying" "$copied"
 fi
 

@@ -67,6 +67,7 @@ if [ -d "$recovering" ]; then
 			give_up "$pgdata cannot be recovered to a clean end"
 		;;
 	esac
+	demoted && give_up "the source is no primary any more"
 	lost_log
 	set -- --target-pgdata="$recovering" --source-server="$source"
 	if [ "$major" -ge 13 ]; then set -- "$@" --no-ensure-shutdown; fi
