@@ -27,6 +27,7 @@ type fixture struct {
 	agent *Agent
 	stop  func()
 	beats string // in whose name heartbeats are written
+	told  func(Order)
 }
 
 // newFixture starts PostgreSQL and writes its nodes into a configuration; run starts the agent.
@@ -67,6 +68,7 @@ func (f *fixture) run() {
 	if f.beats != "" {
 		f.must(agent.Beat("c1", f.beats))
 	}
+	agent.Passed(f.told)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- agent.Run(ctx) }()
