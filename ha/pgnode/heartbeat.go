@@ -160,7 +160,8 @@ func (s *Server) MakeHeartbeat(ctx context.Context) error {
 		return fmt.Errorf("make database %s: %w", HeartbeatDatabase, err)
 	}
 	defer c.Close(ctx)
-	if _, err := c.query(ctx, "SET synchronous_commit = local"); err != nil {
+	// Another member may be making it, which takes a busy server its time.
+	if _, err := c.query(ctx, "SET synchronous_commit = local; SET lock_timeout = 0"); err != nil {
 		return err
 	}
 	_, err = c.patiently(ctx, "CREATE DATABASE "+HeartbeatDatabase) // copies a database

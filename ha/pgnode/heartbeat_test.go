@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/cstproxy/cstproxy/ha/pglocal"
 )
 
@@ -248,5 +250,37 @@ func TestSettingsThatForbidARewindAreNamed(t *testing.T) {
 	f = facts(t, server(t, pg.Primary(), "postgres"))
 	if len(f.Warnings) != 2 || !strings.Contains(f.Warnings[1], "lower than max_wal_size (1024 MB)") {
 		t.Errorf("%q", f.Warnings)
+	}
+}
+
+func TestTheHeartbeatsDatabaseIsWaitedForWhileSomebodyElseMakesIt(t *testing.T) {
+	pg := pglocal.ForTest(t, pglocal.Options{})
+	a := pg.Primary()
+	other, err := pgconn.Connect(t.Context(), a.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(t.Context())
+	if _, err := other.Exec(t.Context(), "BEGIN; LOCK TABLE pg_database IN SHARE ROW EXCLUSIVE MODE").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	made := make(chan error, 1)
+	go func() { made <- heart(t, a, 500*time.Millisecond).MakeHeartbeat(t.Context()) }()
+	const waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > '1.5s'"
+	for got := "0"; got == "0"; { // three times as long as it waits for other locks
+		if got, err = a.Psql(t.Context(), waits); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-made:
+			t.Fatalf("it did not wait: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if _, err := other.Exec(t.Context(), "COMMIT").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-made; err != nil {
+		t.Error(err)
 	}
 }
