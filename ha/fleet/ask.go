@@ -129,11 +129,15 @@ func (f *Fleet) hear() {
 // ends. into takes the value.
 func (f *Fleet) ask(ctx context.Context, method string, q, into any) error {
 	select {
-	case f.asking <- struct{}{}:
-		defer func() { <-f.asking }()
-	case <-ctx.Done():
-		return fmt.Errorf("too much is being asked of the leader: %w", ctx.Err())
+	case f.asking <- struct{}{}: // without a look at ctx: one that has ended has better reasons
+	default:
+		select {
+		case f.asking <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("too much is being asked of the leader: %w", ctx.Err())
+		}
 	}
+	defer func() { <-f.asking }()
 	body, err := json.Marshal(q)
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
@@ -204,14 +208,16 @@ func (f *Fleet) whileLeads(ctx context.Context, leader peer.Member) {
 }
 
 // attempts are those at a question that have failed: open, one that may have reached a leader;
-// refused, what a member said that does not take the question.
-type attempts struct{ open, refused error }
+// refused, what a member said that does not take the question; unsent, one that has reached nobody.
+type attempts struct{ open, refused, unsent error }
 
 func (a *attempts) note(err error) {
 	var refused *peer.RefusedError
 	switch {
 	case errors.As(err, &refused):
 		a.refused = err
+	case errors.Is(err, peer.ErrNotSent):
+		a.unsent = err
 	case !errors.Is(err, consensus.ErrNotLeader):
 		a.open = err
 	}
@@ -231,6 +237,9 @@ func (f *Fleet) unanswered(method string, lost attempts) error {
 	why := "a majority of the voters must be up and reach each other; see `cstproxy ctl members`"
 	if waiting := f.parts.Log.Waiting(); waiting != "" {
 		why = "this member waits: " + waiting
+	}
+	if lost.unsent != nil {
+		why += fmt.Sprintf("; the last leader cannot be reached: %v", lost.unsent)
 	}
 	if trouble := f.parts.Log.Trouble(); trouble != "" {
 		why = "this member's disk takes no writes: " + trouble

@@ -209,10 +209,11 @@ func (w *world) prove(_ context.Context, e record.Epoch, p lease.Proof) lease.Pr
 	if !w.proofs || primary.class != decide.Answers || primary.fact.Role != topology.RolePrimary {
 		return p
 	}
+	primary.fact.Write += 8
 	p.Heartbeat = primary.fact.Write
 	for id, s := range w.servers {
 		if s.fact.Streaming && s.fact.Upstream == e.Primary {
-			p.Flushed[id] = p.Heartbeat
+			s.fact.Receive, s.fact.Replay, p.Flushed[id] = p.Heartbeat, p.Heartbeat, p.Heartbeat
 		}
 	}
 	return p

@@ -14,13 +14,15 @@ import (
 
 var (
 	// ErrTooLong: a body is longer than MaxBody.
-	ErrTooLong  = errors.New("body too long")
+	ErrTooLong = errors.New("body too long")
+	// ErrNotSent: there was no connection to be had, so nothing was delivered.
+	ErrNotSent  = errors.New("not sent")
 	errEnded    = errors.New("link has ended")
 	errNotBegun = errors.New("nobody has begun to connect")
 )
 
 // RefusedError is a handler's error, as the member that ran it put it. The call was delivered and
-// answered; every other error leaves open whether it was.
+// answered; every other error but ErrNotSent leaves open whether it was.
 type RefusedError struct{ Member, Method, Text string }
 
 func (e *RefusedError) Error() string {
@@ -53,7 +55,7 @@ func (l *Link) Call(ctx context.Context, to Member, method string, body []byte) 
 	defer cancel()
 	a, err := l.route(ctx, to)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	answer, err := a.call(ctx, method, body)
 	if err != nil {
