@@ -38,6 +38,9 @@ type OperationConfig struct {
 	SwitchBudget time.Duration `toml:"switch_budget"`
 	// MaxRepairs is how often a node is repaired in vain before it waits for an operator.
 	MaxRepairs int `toml:"max_repairs"`
+	// SlotLimit is how many bytes of log a primary holds back for a standby that is away, where its own
+	// max_slot_wal_keep_size sets no limit; 0: whatever its disk takes.
+	SlotLimit int64 `toml:"slot_limit"`
 
 	// SSHUser logs in to the nodes' hosts: root, or the node's os_user, which is what empty means.
 	SSHUser           string `toml:"ssh_user"`
@@ -79,7 +82,7 @@ func DefaultOperation() OperationConfig {
 		OnCrash: "restart", RestartBudget: 5 * time.Second, GrayAfter: 5 * time.Second,
 		FailoverWhenUnreachable: true, UnreachableAfter: 10 * time.Second, AntiFlap: 5 * time.Minute,
 		MaxLagOnFailover: 16 << 20, SwitchDrain: 200 * time.Millisecond, SwitchOpen: "undo", SwitchBudget: 5 * time.Second,
-		MaxRepairs: 3, SSHPort: 22, SSHFolder: ".cstproxy", TriggerDatabase: "postgres",
+		MaxRepairs: 3, SlotLimit: 16 << 30, SSHPort: 22, SSHFolder: ".cstproxy", TriggerDatabase: "postgres",
 	}
 }
 
@@ -107,6 +110,9 @@ func (o *OperationConfig) validate(bad func(string, ...any)) {
 	}
 	if o.MaxRepairs < 0 {
 		bad("max_repairs is negative")
+	}
+	if o.SlotLimit < 0 {
+		bad("slot_limit is negative")
 	}
 	if o.SSHPort < 1 || o.SSHPort > 65535 {
 		bad("ssh_port is %d, must be 1 to 65535", o.SSHPort)
