@@ -15,7 +15,7 @@ TESTFLAGS = -timeout 25m
 
 .PHONY: demo build install deps test oracle unit e2e rto soak sim lint fuzz bench-quick clean
 
-demo: ## a primary, two standbys, cstproxy on port 9999, until Ctrl-C
+demo: ## a primary, two standbys, cstproxy on port 9999, a failover now and then, until Ctrl-C; DEMO=--check judges
 	@scripts/install-deps demo
 	@$(MAKE) --no-print-directory build
 	@exec $(BIN) demo $(DEMO)
