@@ -53,11 +53,14 @@ type span struct {
 	first time.Time
 }
 
+// beginsEpoch says that a member has learned of an epoch of the cluster that the clients use.
+func (l line) beginsEpoch() bool { return l.Msg == "epoch begins" && l.Cluster == "main" }
+
 // epochs are the logged beginnings of epochs, by the first member that knew.
 func (x *trace) epochs() []span {
 	var spans []span
 	for _, l := range x.fleet.log(time.Time{}) {
-		if l.Msg != "epoch begins" {
+		if !l.beginsEpoch() {
 			continue
 		}
 		if i := slices.IndexFunc(spans, func(s span) bool { return s.epoch == l.Epoch }); i < 0 {
@@ -100,7 +103,7 @@ var onePrimaryAnswers = invariant{"at most one primary acknowledges", func(x *tr
 var epochsRise = invariant{"epochs rise, one primary and one new timeline each", func(x *trace) error {
 	primaries := map[uint64]int{}
 	for _, l := range x.fleet.log(time.Time{}) {
-		if l.Msg != "epoch begins" {
+		if !l.beginsEpoch() {
 			continue
 		}
 		if before, known := primaries[l.Epoch]; known && before != l.Node {
@@ -221,7 +224,7 @@ var nobodyWasAhead = invariant{"nobody but the former primary had log that the p
 func (x *trace) primaryBefore() int {
 	node := 0
 	for _, l := range x.fleet.log(time.Time{}) {
-		if l.Msg == "epoch begins" && l.Time.Before(x.event) {
+		if l.beginsEpoch() && l.Time.Before(x.event) {
 			node = l.Node
 		}
 	}

@@ -236,19 +236,22 @@ func (m *Member) get(ctx context.Context, path string) (int, []byte, error) {
 
 // line is one of a member's log.
 type line struct {
-	Member *Member   `json:"-"`
-	Time   time.Time `json:"time"`
-	Msg    string    `json:"msg"`
-	Logger string    `json:"logger"`
-	Why    string    `json:"why"`
-	Epoch  uint64    `json:"epoch"`
-	Node   int       `json:"node"`
-	Verb   string    `json:"verb"`
-	Kind   string    `json:"kind"`
-	Step   string    `json:"step"`
-	Term   uint64    `json:"term"`
-	Lasted string    `json:"lasted"`
-	Raw    string    `json:"-"`
+	Member  *Member   `json:"-"`
+	Time    time.Time `json:"time"`
+	Msg     string    `json:"msg"`
+	Logger  string    `json:"logger"`
+	Why     string    `json:"why"`
+	Cluster string    `json:"cluster"`
+	Epoch   uint64    `json:"epoch"`
+	Node    int       `json:"node"`
+	Verb    string    `json:"verb"`
+	Kind    string    `json:"kind"`
+	Step    string    `json:"step"`
+	// Operation is the number of the operation that the line is about.
+	Operation uint64 `json:"operation"`
+	Term      uint64 `json:"term"`
+	Lasted    string `json:"lasted"`
+	Raw       string `json:"-"`
 }
 
 // log is what the member has said since a time. A host that was powered off keeps its files.
