@@ -9,6 +9,7 @@ const writeVIP = "10.77.0.100"
 
 // on_crash = "failover": nobody tries to start it where it was.
 func TestACrashedPrimaryIsReplacedAtOnceWhereThatIsThePolicy(t *testing.T) {
+	slow(t)
 	_, f := three(t, Layout{Operation: map[string]string{"on_crash": `"failover"`}, Cluster: virtual})
 	load := usual(f.way(f.members[1]))
 	load.Readers, load.Pinned = 2, 2

@@ -18,6 +18,7 @@ const postmaster = `read -r pid <"$0/postmaster.pid" && `
 
 // Nobody commits, and nobody could connect: the first client that tried would wait for ever.
 func TestAServerThatTakesNoConnectionsIsReplacedWhenNobodyCommits(t *testing.T) {
+	slow(t)
 	l, f := three(t, Layout{})
 	s := enact(t, f, Load{Way: f.way(f.members[1]), Idle: 10})
 	s.happens(s.former.HangPostmaster)

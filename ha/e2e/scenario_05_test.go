@@ -6,6 +6,7 @@ import "testing"
 // speaks. SSH is away, so it cannot be ended either. When it goes on after somebody else was promoted,
 // it is a second primary for a moment, with statements of clients in its hands.
 func TestAFrozenServerIsReplacedAndAcknowledgesNothingWhenItGoesOn(t *testing.T) {
+	slow(t)
 	_, f := three(t, Layout{Cluster: virtual})
 	load := usual(f.way(f.members[1]))
 	load.Readers, load.Pinned = 2, 2

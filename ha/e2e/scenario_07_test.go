@@ -36,6 +36,7 @@ func (m *Member) process() int {
 // The leader stands still while it promotes. Its successor goes on from the journal; what it had under
 // way meets hosts and servers that have seen a later decision.
 func TestALeaderThatStandsStillWhileItPromotesIsSucceeded(t *testing.T) {
+	slow(t)
 	_, f := three(t, Layout{Operation: map[string]string{"on_crash": `"failover"`}, Cluster: virtual})
 	primary := f.awaitWhole(t, patience)
 	leader := f.elsewhere(primary)

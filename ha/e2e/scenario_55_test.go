@@ -7,6 +7,7 @@ import (
 
 // Hosts can be reached by SQL only: nothing can be stopped or started there, but promoted it can be.
 func TestAFailoverNeedsNoSSH(t *testing.T) {
+	slow(t)
 	_, f := three(t, Layout{})
 	s := enact(t, f, usual(f.way(f.members[1])))
 	s.happens(func() {
