@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ type invariant struct {
 }
 
 // The promises that every scenario keeps, whatever the fault was.
-var always = []invariant{onePrimaryAnswers, epochsRise, onlyLeadersAct, answersAreTrue, ownWritesAreSeen, oneHostHoldsTheAddress}
+var always = []invariant{onePrimaryAnswers, epochsRise, onlyLeadersAct, copiesRemain, answersAreTrue, ownWritesAreSeen, oneHostHoldsTheAddress}
 
 // check asserts these invariants.
 func (x *trace) check(t *testing.T, promises ...invariant) {
@@ -151,6 +152,28 @@ var onlyLeadersAct = invariant{"nobody acts on a server after another leader was
 			if l.Msg == "leads" && l.Term > own && l.Time.Before(began) {
 				return fmt.Errorf("%s led since %s, in term %d, when %s of term %d began: %s", l.Member.Name, l.Time, l.Term, act.Member.Name, own, act.Raw)
 			}
+		}
+	}
+	return nil
+}}
+
+// While a directory was made anew, somebody else was a primary that works, and so holds all that is agreed
+// on. It is not asked of the time before the clients came.
+var copiesRemain = invariant{"no directory is replaced unless another node works as primary", func(x *trace) error {
+	seen := x.run.watch.seen(time.Time{})
+	for _, act := range x.fleet.log(time.Time{}) {
+		if act.Msg != "action done" || act.Verb != "rebuild" || len(seen) == 0 || act.Time.Before(seen[0].At) {
+			continue
+		}
+		works := map[int]bool{}
+		for _, s := range seen {
+			if s.At.Before(act.Time) {
+				works[s.Node.ID()] = s.Writable
+			}
+		}
+		delete(works, act.Node)
+		if !slices.Contains(slices.Collect(maps.Values(works)), true) {
+			return fmt.Errorf("nobody else was writable at: %s", act.Raw)
 		}
 	}
 	return nil
