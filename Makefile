@@ -4,6 +4,8 @@ BIN      = bin/cstproxy
 FUZZTIME ?= 60s
 RUNS     ?= 30
 RTO      ?= ^TestRTO$$
+KEEP     ?=
+EVENTS   ?=
 PREFIX   = /usr/local
 DEMO     =
 BENCH    =
@@ -43,10 +45,11 @@ unit: ## without the end-to-end tests
 e2e: deps build ## the product's binary, in front of real servers and on several hosts
 	CST_E2E=all CST_BINARY=$(CURDIR)/$(BIN) go test -count=1 -p 1 -v -timeout 120m $(TESTFLAGS) ./cmd/cstproxy/e2e ./ha/e2e
 
-rto: deps ## how long clients cannot write: RUNS of each event; RTO=^TestRTO measures Patroni, too
-	@mkdir -p bin && rm -f bin/rto.jsonl
-	CST_RTO=$(RUNS) CST_RTO_OUT=$(CURDIR)/bin/rto.jsonl go test -count=1 -v -timeout 12h -run '$(RTO)' ./ha/e2e
-	go run ./bench/rto -svg bin/rto.svg bin/rto.jsonl
+rto: deps build ## how long clients cannot write: RUNS of each event (KEEP=1: what is missing); RTO=^TestRTO measures Patroni, too
+	@mkdir -p bin && { [ -n "$(KEEP)" ] || rm -f bin/rto.jsonl; }
+	CST_BINARY=$(CURDIR)/$(BIN) CST_RTO=$(RUNS) CST_RTO_EVENTS='$(EVENTS)' CST_RTO_OUT=$(CURDIR)/bin/rto.jsonl \
+		go test -count=1 -v -timeout 48h -run '$(RTO)' ./ha/e2e; ended=$$?; \
+		go run ./bench/rto -svg bin/rto.svg bin/rto.jsonl >bin/rto.md && cat bin/rto.md && exit $$ended
 
 soak: deps ## the long ones: minutes of load, 5,000 clients, gigabytes
 	CST_LONG=1 go test -count=1 -v -timeout 90m ./cmd/cstproxy/e2e

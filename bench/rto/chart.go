@@ -9,58 +9,77 @@ import (
 
 // Measures of the chart, in its own units.
 const (
-	width, left, right = 900, 300, 70
-	barHeight, rowStep = 18, 30
-	headStep           = 34
+	width, left, right = 900, 250, 60
+	barHeight, rowStep = 16, 24
+	headStep           = 30
+	ticks              = 8 // at most
 )
 
 // Colours that are seen on white and on black.
-var palette = [...]string{"#3b82f6", "#14b8a6", "#f59e0b", "#ef4444", "#8b5cf6", "#64748b"}
+var palette = [...]string{"#3b82f6", "#14b8a6", "#f59e0b", "#ef4444", "#8b5cf6", "#0ea5e9", "#ec4899", "#84cc16", "#64748b"}
 
-// draw is a bar for each group: its median phases one after the other, and a line to the longest run.
-func draw(groups []group) string {
-	longest, height, last := 0.0, 20, ""
-	for _, g := range groups {
-		longest = max(longest, g.outage().Max)
-		if g.Event != last {
-			height, last = height+headStep, g.Event
-		}
-		height += rowStep
-	}
-	scale := (width - left - right) / math.Max(longest, 0.001)
-	colours := map[string]string{}
-	var order []string
-	var b strings.Builder
-	y := 10
-	last = ""
-	for _, g := range groups {
-		if g.Event != last {
-			y, last = y+headStep, g.Event
-			fmt.Fprintf(&b, "<text x=\"10\" y=\"%d\" class=\"head\">%s</text>\n", y-10, escape(g.Event))
-		}
-		names, _ := g.phases()
-		for _, name := range names {
-			if colours[name] == "" {
-				colours[name] = palette[len(order)%len(palette)]
-				order = append(order, name)
-			}
-		}
-		b.WriteString(bar(g, y, scale, colours))
-		y += rowStep
-	}
-	for _, name := range order {
-		y += 20
-		fmt.Fprintf(&b, "<rect x=\"10\" y=\"%d\" width=\"12\" height=\"12\" fill=\"%s\"/><text x=\"28\" y=\"%d\">%s</text>\n", y, colours[name], y+11, escape(name))
-	}
-	fmt.Fprintf(&b, "<text x=\"10\" y=\"%d\">Seconds without an acknowledged write: bars are medians of the phases, lines reach from the shortest run to the longest.</text>\n", y+34)
-	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"13\">\n"+
-		"<style>text{fill:#6b7280}.head{font-weight:bold;font-size:14px}</style>\n%s</svg>\n", width, y+46, b.String())
+// style: grey is read on white and on black, where nobody says which it is.
+const style = `text{fill:#57606a}.head{font-weight:600;font-size:13px}.grid{stroke:#8b949e;stroke-opacity:.3}.range{stroke:#57606a;stroke-width:1.5}` +
+	`@media(prefers-color-scheme:dark){text{fill:#adbac7}.range{stroke:#adbac7}}`
+
+// chart is a drawing under way.
+type chart struct {
+	strings.Builder
+	scale   float64 // units per second
+	colours map[string]string
+	order   []string // of the phases
 }
 
-func bar(g group, y int, scale float64, colours map[string]string) string {
+// draw is a bar for each group: its median phases one after the other, and a line from the shortest run
+// to the longest.
+func draw(groups []group) string {
+	longest := 0.001
+	for _, g := range groups {
+		longest = math.Max(longest, g.outage().Max)
+	}
+	c := &chart{scale: (width - left - right) / longest, colours: map[string]string{}}
+	y, last := 10, ""
+	for _, g := range groups {
+		if len(g.good()) == 0 {
+			continue
+		}
+		if g.Event != last {
+			y, last = y+headStep, g.Event
+			fmt.Fprintf(c, "<text x=\"10\" y=\"%d\" class=\"head\">%s</text>\n", y-8, escape(g.Event))
+		}
+		c.bar(g, y)
+		y += rowStep
+	}
+	grid := axis(c.scale, longest, y+4)
+	y += 26
+	fmt.Fprintf(c, "<text x=\"10\" y=\"%d\">seconds without an acknowledged write; bars: median phases, lines: shortest to longest run</text>\n", y)
+	y = c.legend(y)
+	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"system-ui,sans-serif\" font-size=\"12\">\n<style>%s</style>\n%s%s</svg>\n",
+		width, y+14, style, grid, c.String())
+}
+
+// axis is vertical lines with their seconds below, down to y.
+func axis(scale, longest float64, y int) string {
+	step := math.Pow(10, math.Floor(math.Log10(longest)))
+	for _, finer := range []float64{0.1, 0.2, 0.5} {
+		if longest/(step*finer) <= ticks {
+			step *= finer
+			break
+		}
+	}
+	decimals := int(math.Max(0, math.Ceil(-math.Log10(step)-1e-9)))
 	var b strings.Builder
+	for i := 0; float64(i)*step <= longest; i++ {
+		x := left + float64(i)*step*scale
+		fmt.Fprintf(&b, "<path class=\"grid\" d=\"M%.1f 24V%d\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" font-size=\"11\">%.*f s</text>\n",
+			x, y-6, x, y+6, decimals, float64(i)*step)
+	}
+	return b.String()
+}
+
+func (c *chart) bar(g group, y int) {
 	names, took := g.phases()
-	fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", left-10, y+14, escape(g.title()))
+	fmt.Fprintf(c, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", left-8, y+12, escape(g.title()))
 	outage := g.outage()
 	sum := 0.0
 	for _, s := range took {
@@ -69,15 +88,35 @@ func bar(g group, y int, scale float64, colours map[string]string) string {
 	x := float64(left)
 	for i, name := range names {
 		// Medians of parts do not add up to the median of the whole, which is what the bar's length says.
-		w := took[i].Median / max(sum, 0.001) * outage.Median * scale
-		fmt.Fprintf(&b, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"><title>%s: %.2f s</title></rect>\n",
-			x, y, w, barHeight, colours[name], escape(name), took[i].Median)
+		w := took[i].Median / math.Max(sum, 0.001) * outage.Median * c.scale
+		fmt.Fprintf(c, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"><title>%s: %.2f s</title></rect>\n",
+			x, y, w, barHeight, c.colour(name), escape(name), took[i].Median)
 		x += w
 	}
 	middle := y + barHeight/2
-	fmt.Fprintf(&b, "<path d=\"M%.1f %dH%.1f\" stroke=\"#6b7280\" stroke-width=\"2\"/>\n", left+outage.Min*scale, middle, left+outage.Max*scale)
-	fmt.Fprintf(&b, "<text x=\"%.1f\" y=\"%d\">%.2f</text>\n", left+outage.Max*scale+8, y+14, outage.Median)
-	return b.String()
+	fmt.Fprintf(c, "<path class=\"range\" d=\"M%.1f %dH%.1fM%.1f %dv8M%.1f %dv8\" fill=\"none\"/>\n", left+outage.Min*c.scale, middle, left+outage.Max*c.scale,
+		left+outage.Min*c.scale, middle-4, left+outage.Max*c.scale, middle-4)
+	fmt.Fprintf(c, "<text x=\"%.1f\" y=\"%d\">%.2f s</text>\n", left+outage.Max*c.scale+6, y+12, outage.Median)
+}
+
+func (c *chart) colour(phase string) string {
+	if c.colours[phase] == "" {
+		c.colours[phase] = palette[len(c.order)%len(palette)]
+		c.order = append(c.order, phase)
+	}
+	return c.colours[phase]
+}
+
+// legend is the phases' names, two in a line; it returns where it ends.
+func (c *chart) legend(y int) int {
+	for i, name := range c.order {
+		x := 10 + i%2*width/2
+		if i%2 == 0 {
+			y += 18
+		}
+		fmt.Fprintf(c, "<rect x=\"%d\" y=\"%d\" width=\"11\" height=\"11\" fill=\"%s\"/><text x=\"%d\" y=\"%d\">%s</text>\n", x, y-10, c.colours[name], x+17, y, escape(name))
+	}
+	return y
 }
 
 func escape(text string) string {

@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -20,19 +19,38 @@ import (
 type run struct {
 	At        time.Time `json:"at"`
 	Contender string    `json:"contender"`
+	Version   string    `json:"version"`
+	Machine   string    `json:"machine"`
+	Postgres  string    `json:"postgres"`
 	Preset    string    `json:"preset"`
+	Timing    string    `json:"timing"`
 	Event     string    `json:"event"`
 	Load      string    `json:"load"`
+	Failed    string    `json:"failed"` // what was waited for in vain; there are no figures then
 	Outage    float64   `json:"outage_ms"`
+	Longest   float64   `json:"longest_ms"`
+	Rate      float64   `json:"rate"`
 	Phases    []phase   `json:"phases"`
+	Marks     []phase   `json:"marks"`
 
-	Acknowledged int `json:"acknowledged"`
-	Refused      int `json:"refused"`
-	Unknown      int `json:"unknown"`
-	Lost         int `json:"lost_rows"`
-	Twice        int `json:"rows_twice"`
-	IdleLost     int `json:"idle_lost"`
-	BusyLost     int `json:"busy_lost"`
+	Acknowledged int            `json:"acknowledged"`
+	Refused      int            `json:"refused"`
+	Unknown      int            `json:"unknown"`
+	Lost         int            `json:"lost_rows"`
+	Twice        int            `json:"rows_twice"`
+	Stale        int            `json:"stale_acks"`
+	IdleLost     int            `json:"idle_lost"`
+	BusyLost     int            `json:"busy_lost"`
+	PinnedLost   int            `json:"pinned_lost"`
+	Codes        map[string]int `json:"errors"`
+	Address      *struct {
+		Outage float64 `json:"outage_ms"`
+		Lost   int     `json:"lost_rows"`
+		Stale  int     `json:"stale_acks"`
+	} `json:"address"`
+	Broken []string `json:"broken"`
+	Tail   int64    `json:"tail_bytes"`
+	Data   int64    `json:"data_mb"`
 }
 
 type phase struct {
@@ -83,6 +101,7 @@ func report(out io.Writer, chart string, files []string) error {
 func read(r io.Reader) ([]run, error) {
 	var runs []run
 	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20) // a broken promise may name many rows
 	for number := 1; lines.Scan(); number++ {
 		var one run
 		if err := json.Unmarshal(lines.Bytes(), &one); err != nil {
@@ -116,34 +135,66 @@ type spread struct{ Min, Median, P95, Max float64 }
 
 func spreadOf(ms []float64) spread {
 	slices.Sort(ms)
-	at := func(q float64) float64 { return ms[min(len(ms)-1, int(q*float64(len(ms))))] / 1000 }
-	return spread{ms[0] / 1000, at(0.5), at(0.95), ms[len(ms)-1] / 1000}
+	n := len(ms)
+	p95 := ms[min(n-1, int(0.95*float64(n)))]
+	return spread{ms[0] / 1000, (ms[(n-1)/2] + ms[n/2]) / 2000, p95 / 1000, ms[n-1] / 1000}
 }
 
-func (g group) outage() spread {
+// good are the runs that have figures.
+func (g group) good() []run {
+	return slices.DeleteFunc(slices.Clone(g.Runs), func(r run) bool { return r.Failed != "" })
+}
+
+// of is the distribution of what the runs have of some value; there must be one that did not fail.
+func (g group) of(value func(run) float64) spread {
 	var ms []float64
-	for _, r := range g.Runs {
-		ms = append(ms, r.Outage)
+	for _, r := range g.good() {
+		ms = append(ms, value(r))
+	}
+	if len(ms) == 0 {
+		return spread{}
 	}
 	return spreadOf(ms)
 }
 
+func (g group) outage() spread { return g.of(func(r run) float64 { return r.Outage }) }
+
 // phases are the distributions of the parts, for the parts that more than half of the runs have.
 func (g group) phases() (names []string, took []spread) {
-	all := map[string][]float64{}
-	for _, r := range g.Runs {
-		for _, p := range r.Phases {
-			if all[p.Name] == nil {
-				names = append(names, p.Name)
-			}
-			all[p.Name] = append(all[p.Name], p.Took)
-		}
-	}
-	names = slices.DeleteFunc(names, func(name string) bool { return 2*len(all[name]) <= len(g.Runs) })
+	names, all := gatherPhases(g.good(), func(r run) []phase { return r.Phases })
+	names = slices.DeleteFunc(names, func(name string) bool { return 2*len(all[name]) <= len(g.good()) })
 	for _, name := range names {
 		took = append(took, spreadOf(all[name]))
 	}
 	return names, took
+}
+
+// marks are the distributions of what else was awaited.
+func (g group) marks() (names []string, took []spread) {
+	names, all := gatherPhases(g.good(), func(r run) []phase { return r.Marks })
+	for _, name := range names {
+		took = append(took, spreadOf(all[name]))
+	}
+	return names, took
+}
+
+// gatherPhases are the milliseconds of each part, and the parts' names: each after those that come
+// before it in a run.
+func gatherPhases(runs []run, of func(run) []phase) (names []string, all map[string][]float64) {
+	all = map[string][]float64{}
+	for _, r := range runs {
+		at := 0
+		for _, p := range of(r) {
+			if i := slices.Index(names, p.Name); i >= 0 {
+				at = i + 1
+			} else {
+				names = slices.Insert(names, at, p.Name)
+				at++
+			}
+			all[p.Name] = append(all[p.Name], p.Took)
+		}
+	}
+	return names, all
 }
 
 func (g group) sum(of func(run) int) (total int) {
@@ -151,41 +202,6 @@ func (g group) sum(of func(run) int) (total int) {
 		total += of(r)
 	}
 	return total
-}
-
-// tell writes the figures as Markdown.
-func tell(out io.Writer, runs []run, groups []group) {
-	first, last, low, high := runs[0].At, runs[0].At, 0.0, 0.0
-	for i, r := range runs {
-		if r.At.Before(first) {
-			first = r.At
-		}
-		if r.At.After(last) {
-			last = r.At
-		}
-		load, _ := strconv.ParseFloat(r.Load, 64) // "?" counts as none
-		if low = min(low, load); i == 0 {
-			low = load
-		}
-		high = max(high, load)
-	}
-	fmt.Fprintf(out, "%d runs from %s to %s UTC, load average %.1f to %.1f. Seconds without an acknowledged write of any client.\n\n",
-		len(runs), first.Format("2006-01-02 15:04"), last.Format("15:04"), low, high)
-	fmt.Fprintln(out, "| event | with | runs | min | median | p95 | max | idle clients cut | busy clients cut | unknown | acknowledged rows lost |")
-	fmt.Fprintln(out, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
-	for _, g := range groups {
-		s := g.outage()
-		fmt.Fprintf(out, "| %s | %s, %s | %d | %.2f | %.2f | %.2f | %.2f | %d | %d | %d | %d |\n", g.Event, g.Contender, g.Preset, len(g.Runs), s.Min, s.Median, s.P95, s.Max,
-			g.sum(func(r run) int { return r.IdleLost }), g.sum(func(r run) int { return r.BusyLost }), g.sum(func(r run) int { return r.Unknown }),
-			g.sum(func(r run) int { return r.Lost }))
-	}
-	fmt.Fprintln(out, "\n| event | with | phase | min | median | p95 | max |\n|---|---|---|--:|--:|--:|--:|")
-	for _, g := range groups {
-		names, took := g.phases()
-		for i, name := range names {
-			fmt.Fprintf(out, "| %s | %s, %s | %s | %.2f | %.2f | %.2f | %.2f |\n", g.Event, g.Contender, g.Preset, name, took[i].Min, took[i].Median, took[i].P95, took[i].Max)
-		}
-	}
 }
 
 // title is what a bar of the chart is about.

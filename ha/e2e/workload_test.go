@@ -29,6 +29,7 @@ type Load struct {
 	Readers int           // insert a row and look for it
 	Idle    int           // connect, and say nothing until the end
 	Pinned  int           // keep a temporary table and read it
+	Blocks  int           // insert a row in a transaction that stays open for a while
 }
 
 // The network settings of all clients: with the system's own, a client of a host that lost its power
@@ -74,6 +75,9 @@ func (w *Workload) Run(ctx context.Context) error {
 	}
 	for range w.load.Pinned {
 		all.Go(func() { w.pinned(ctx) })
+	}
+	for range w.load.Blocks {
+		all.Go(func() { w.block(ctx) })
 	}
 	all.Wait()
 	close(errs)

@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+)
+
+// measure is one run; it returns the promises that were broken.
+func (f *Fleet) measure(t *testing.T, about figure, w row) []string {
+	t.Helper()
+	f.lab.lend(t)
+	r := &run{doing: "a whole cluster"}
+	fig := about
+	fig.At, fig.Event, fig.Load = time.Now().UTC().Truncate(time.Second), w.Name, loadAverage()
+	defer func() {
+		if t.Failed() && fig.Failed == "" {
+			fig.Failed = r.doing
+		}
+		fig.keep(t)
+	}()
+	r.begin(t, f, w)
+	pause(t.Context(), jitter())
+	fig.Load = loadAverage()
+	vip := r.past[0]
+	r.happens(func() { w.Make(r) })
+	r.recovers(w, vip)
+	r.returned = r.event
+	if w.Mend != nil {
+		r.returned = time.Now()
+		w.Mend(r)
+	}
+	if w.Epochs > 0 {
+		r.returns()
+	}
+	r.doing = "the rows"
+	r.tells(w, &fig)
+	t.Logf("%s, %s, load %s: %s", fig.Preset, w.Name, fig.Load, r.report)
+	t.Logf("phases in ms: %v; also: %v; acknowledged by the former primary: %d; broken: %v", fig.Phases, fig.Marks, fig.Stale, fig.Broken)
+	return fig.Broken
+}
+
+// begin waits for a whole cluster with the leader in its place, and starts the clients.
+func (r *run) begin(t *testing.T, f *Fleet, w row) {
+	t.Helper()
+	former := f.awaitWhole(t, 3*time.Minute)
+	away := f.but(f.memberOn(former.Host))
+	r.leader, r.other = away[0], away[1]
+	if w.Leads {
+		r.leader = f.memberOn(former.Host)
+	}
+	r.doing = r.leader.Name + " to lead"
+	f.awaitLeader(t, r.leader)
+	r.doing = "clients that write"
+	r.scene = &scene{trace: &trace{fleet: f}, t: t, former: former}
+	load := usual(f.way(r.other))
+	if w.Load != nil {
+		load = w.Load(r)
+	}
+	r.scene.run = begin(t, f.lab.Host("c1"), load, former, f.nodes)
+	r.direct(writeVIP)
+	// Through members that live on; these hold their server, and are told when it is lost.
+	r.also(f.lab.Host("c1"), Load{Way: only(r.other), Pinned: 2, Pause: 50 * time.Millisecond})
+	if w.More != nil {
+		w.More(r)
+	}
+}
+
+// recovers waits until the clients write again, and have done so for a while.
+func (r *run) recovers(w row, vip *trial) {
+	r.t.Helper()
+	r.doing = "writes after the event"
+	awaitFor(r.t, time.Minute, r.doing, func(context.Context) bool {
+		recently := time.Now().Add(-time.Second)
+		if _, promoted := r.scene.run.watch.promoted(r.former, r.event); w.Epochs > 0 && !promoted {
+			return false
+		}
+		return time.Since(r.event) > 3*time.Second && r.scene.run.ledger.acknowledged(recently) > 20 && vip.ledger.acknowledged(recently) > 5
+	})
+}
+
+// begun is how many epochs have begun since the event.
+func (r *run) begun() (n int) {
+	for _, s := range r.epochs() {
+		if s.first.After(r.event) {
+			n++
+		}
+	}
+	return n
+}
+
+// returns waits until the former primary is a standby of the new one, and notes how that was done.
+func (r *run) returns() {
+	r.t.Helper()
+	r.doing = "the old primary's return"
+	var at time.Time
+	awaitFor(r.t, 3*time.Minute, r.doing, func(ctx context.Context) bool {
+		bounded, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		got, err := r.former.Psql(bounded, `SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming' AND latest_end_lsn IS NOT NULL`)
+		at = time.Now()
+		return err == nil && got == "1"
+	})
+	how := "as it was"
+	for _, l := range r.fleet.log(r.event) {
+		if l.Msg == "action done" && l.Node == r.former.ID() && (l.Verb == "rewind" || l.Verb == "rebuild") {
+			how = "by " + l.Verb
+			r.marks = append(r.marks, phase{"of that, " + l.Verb, lasted(l)})
+		}
+	}
+	r.marks = append([]phase{{"the old primary streams again, " + how, ms(at.Sub(r.returned))}}, r.marks...)
+}
+
+func lasted(l line) float64 {
+	d, err := time.ParseDuration(l.Lasted)
+	if err != nil {
+		return 0
+	}
+	return ms(d)
+}
+
+// tells ends the clients and writes down what they have seen.
+func (r *run) tells(w row, fig *figure) {
+	r.t.Helper()
+	now := r.fleet.awaitWhole(r.t, 3*time.Minute)
+	there := rows(r.t, now)
+	for _, c := range append(slices.Clone(r.more), r.past...) {
+		missed := c.end()
+		report := c.report(r.event, there)
+		report.Missed = missed
+		r.reports = append(r.reports, report)
+	}
+	r.report = r.scene.run.finish(r.t, r.event, now)
+	about := *fig
+	*fig = newFigure(about.Contender, about.Preset, about.Event, r.report)
+	fig.Version, fig.Machine, fig.Postgres, fig.Timing, fig.Load = about.Version, about.Machine, about.Postgres, about.Timing, about.Load
+	began, ended := r.report.Began, r.report.Ended
+	if w.Epochs > 0 || r.begun() > 0 {
+		fig.Phases = phasesFrom(r.fleet.log(r.event), r.event, began, ended)
+	} else {
+		fig.Phases = []phase{{"the same primary takes writes again", ms(r.report.Outage)}}
+	}
+	fig.Rate = r.scene.run.ledger.rate(r.event)
+	for i, more := range r.more {
+		r.adds(fig, r.reports[i])
+		fig.Stale += r.stale(more)
+		if more.load.Writers > 0 {
+			r.marks = append(r.marks, phase{"longest wait of a write beside the old primary", ms(r.reports[i].Slowest)})
+		}
+	}
+	fig.Stale += r.stale(r.scene.run)
+	past := r.reports[len(r.more)]
+	fig.Address = &addressed{Outage: ms(past.Outage), Lost: len(past.Lost), Stale: r.stale(r.past[0])}
+	fig.Marks = r.marks
+	fig.Tail, fig.Data = r.former.saved(r.t)
+	for _, p := range r.promises(w) {
+		if err := p.Check(r.trace); err != nil {
+			fig.Broken = append(fig.Broken, p.Name+": "+err.Error())
+		}
+	}
+}
+
+// adds has the figure tell of further clients of the members as well.
+func (r *run) adds(fig *figure, more Report) {
+	fig.Acknowledged += more.Acknowledged
+	fig.Refused += more.Refused
+	fig.Unknown += more.Unknown
+	fig.Lost += len(more.Lost)
+	fig.Twice += len(more.Twice)
+	fig.IdleLost += more.IdleLost
+	fig.BusyLost += more.BusyLost
+	fig.PinnedLost += more.PinnedLost
+	fig.Codes = maps.Clone(fig.Codes)
+	for code, n := range more.Codes {
+		fig.Codes[code] += n
+	}
+}
+
+// promises are what the run is held against. The clients that come past the members are told what the
+// servers say: nobody promises that it stays.
+func (r *run) promises(w row) []invariant {
+	list := append(slices.Clone(always), operationsEnd)
+	switch {
+	case w.Epochs == 0:
+		list = append(list, epochUnchanged)
+	default:
+		list = append(list, oneEpochMore, nobodyWasAhead)
+	}
+	return list
+}
+
+// rate is how many writes per second were acknowledged in the second before a time.
+func (l *ledger) rate(until time.Time) float64 {
+	writes, _ := l.entries()
+	n := 0.0
+	for _, a := range writes {
+		if a.Err == nil && a.ID != 0 && a.Done.Before(until) && a.Done.After(until.Add(-time.Second)) {
+			n++
+		}
+	}
+	return n
+}
+
+// stale counts the rows that the former primary acknowledged after the next epoch had begun.
+func (r *run) stale(c *trial) (n int) {
+	var next time.Time
+	for _, s := range r.epochs() {
+		if s.first.After(r.event) {
+			next = s.first
+			break
+		}
+	}
+	if next.IsZero() {
+		return 0
+	}
+	writes, _ := c.ledger.entries()
+	for _, a := range writes {
+		if a.Err == nil && a.Server == r.former.Addr && a.Done.After(next) {
+			n++
+		}
+	}
+	return n
+}
