@@ -1,10 +1,6 @@
 package proxy
 
-import (
-	"bytes"
-
-	"github.com/cstproxy/cstproxy/proxy/wire"
-)
+import "github.com/cstproxy/cstproxy/proxy/wire"
 
 // A primary may answer reads, and refuse writes or never finish them: its disk is full, its file system
 // is frozen. Whether writes get done is told by what it says of them: a tag with rows that were written,
@@ -14,39 +10,29 @@ import (
 // noteTag follows a CommandComplete of the primary.
 func (s *session) noteTag(msg []byte) {
 	tag := wire.Body(msg)
-	if len(tag) < 7 {
+	if len(tag) < len("COMMIT\x00") {
 		return
 	}
-	switch tag[0] {
-	case 'I', 'U', 'D', 'M':
-		if isWrite(tag) {
+	switch string(tag[:6]) {
+	case "INSERT", "UPDATE", "DELETE", "MERGE ":
+		if !isOfNoRows(tag) {
 			s.wrote = true
 		}
-	case 'C':
-		switch {
-		case string(tag) == "COMMIT\x00":
+	case "COMMIT":
+		if len(tag) == len("COMMIT\x00") {
 			s.committed()
-		case s.turn.copying != noCopy && bytes.HasPrefix(tag, copyTag) && !bytes.HasSuffix(tag, noRows):
+		}
+	case "ROLLBA": // of the transaction or of a part of it
+		s.wrote = false
+	default:
+		if string(tag[:5]) == "COPY " && s.turn.copying != noCopy && !isOfNoRows(tag) {
 			s.wrote = true
 		}
-	case 'R':
-		if string(tag) == "ROLLBACK\x00" { // of the transaction or of a part of it
-			s.wrote = false
-		}
 	}
 }
 
-var copyTag, noRows = []byte("COPY "), []byte(" 0\x00")
-
-// isWrite says whether the tag tells of rows that were written.
-func isWrite(tag []byte) bool {
-	verb, _, _ := bytes.Cut(tag, []byte{' '})
-	switch string(verb) {
-	case "INSERT", "UPDATE", "DELETE", "MERGE":
-		return !bytes.HasSuffix(tag, noRows)
-	}
-	return false
-}
+// isOfNoRows says whether the tag ends with " 0".
+func isOfNoRows(tag []byte) bool { return string(tag[len(tag)-3:]) == " 0\x00" }
 
 // committed counts what was written, if anything was.
 func (s *session) committed() {

@@ -41,7 +41,7 @@ func TestCommitsCountsAcknowledgedWrites(t *testing.T) {
 			`CopyData "1\n" | CopyDone | Sync`, `Complete "COPY 1" | Ready I`}, 1},
 		{"COPY out", []string{`Query "begin; copy t to stdout"`, `Complete "BEGIN" | CopyOut | CopyData "1\n" | CopyDone | Complete "COPY 1" | Ready T`,
 			`Query "commit"`, `Complete "COMMIT" | Ready I`}, 0},
-		{"tags that nobody knows", []string{`Query "insert into t values (1)"`, `Raw "C\x00\x00\x00\x04" | Complete "INSERTED 12" | Complete "COMMIT PREPARED" | Ready I`}, 0},
+		{"tags that nobody knows", []string{`Query "insert into t values (1)"`, `Raw "C\x00\x00\x00\x04" | Complete "INVENTED 12" | Complete "COMMIT PREPARED" | Ready I`}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t, nil)

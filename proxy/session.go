@@ -116,7 +116,7 @@ type session struct {
 	hold   holdPlace
 	waited time.Time
 
-	dismissed *refusal // it ends with this when its turn is over (lastword.go)
+	dismissed *refusal // what it ends with when its turn is over (lastword.go)
 }
 
 // tlsState says how far TLS was negotiated.

@@ -36,7 +36,6 @@ type turn struct {
 	synced      bool // a Sync came when COPY had begun, before its data (copy.go)
 	rest        int  // bytes of a client message that are still to be passed on
 	tried       []topology.NodeID
-	losses      int          // servers that it has lost
 	verify      []*statement // described by the client, unknown to the server (verify.go)
 	verified    int
 	shape       uint64
@@ -49,6 +48,7 @@ type turn struct {
 	held       []byte // answer that is kept back while the turn may still be run elsewhere
 	decided    bool   // something came that commits us to this answer
 	forwarded  bool   // some of the answer is at the client
+	losses     uint8  // servers that it has lost, as far as it matters
 }
 
 // op is one message of a turn.
