@@ -9,7 +9,8 @@ import (
 
 // Measures of the chart, in its own units.
 const (
-	width, left, right = 900, 250, 60
+	width, right       = 900, 60
+	letter             = 6.4 // a wide guess
 	barHeight, rowStep = 16, 24
 	headStep           = 30
 	ticks              = 8 // at most
@@ -25,6 +26,7 @@ const style = `text{fill:#57606a}.head{font-weight:600;font-size:13px}.grid{stro
 // chart is a drawing under way.
 type chart struct {
 	strings.Builder
+	left    float64 // where the bars begin
 	scale   float64 // units per second
 	colours map[string]string
 	order   []string // of the phases
@@ -33,11 +35,12 @@ type chart struct {
 // draw is a bar for each group: its median phases one after the other, and a line from the shortest run
 // to the longest.
 func draw(groups []group) string {
-	longest := 0.001
+	longest, title := 0.001, 0
 	for _, g := range groups {
-		longest = math.Max(longest, g.outage().Max)
+		longest, title = math.Max(longest, g.outage().Max), max(title, len(g.title()))
 	}
-	c := &chart{scale: (width - left - right) / longest, colours: map[string]string{}}
+	c := &chart{left: 18 + letter*float64(title), colours: map[string]string{}}
+	c.scale = (width - c.left - right) / longest
 	y, last := 10, ""
 	for _, g := range groups {
 		if len(g.good()) == 0 {
@@ -50,7 +53,7 @@ func draw(groups []group) string {
 		c.bar(g, y)
 		y += rowStep
 	}
-	grid := axis(c.scale, longest, y+4)
+	grid := c.axis(longest, y+4)
 	y += 26
 	fmt.Fprintf(c, "<text x=\"10\" y=\"%d\">seconds without an acknowledged write; bars: median phases, lines: shortest to longest run</text>\n", y)
 	y = c.legend(y)
@@ -59,7 +62,7 @@ func draw(groups []group) string {
 }
 
 // axis is vertical lines with their seconds below, down to y.
-func axis(scale, longest float64, y int) string {
+func (c *chart) axis(longest float64, y int) string {
 	step := math.Pow(10, math.Floor(math.Log10(longest)))
 	for _, finer := range []float64{0.1, 0.2, 0.5} {
 		if longest/(step*finer) <= ticks {
@@ -70,7 +73,7 @@ func axis(scale, longest float64, y int) string {
 	decimals := int(math.Max(0, math.Ceil(-math.Log10(step)-1e-9)))
 	var b strings.Builder
 	for i := 0; float64(i)*step <= longest; i++ {
-		x := left + float64(i)*step*scale
+		x := c.left + float64(i)*step*c.scale
 		fmt.Fprintf(&b, "<path class=\"grid\" d=\"M%.1f 24V%d\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" font-size=\"11\">%.*f s</text>\n",
 			x, y-6, x, y+6, decimals, float64(i)*step)
 	}
@@ -79,13 +82,13 @@ func axis(scale, longest float64, y int) string {
 
 func (c *chart) bar(g group, y int) {
 	names, took := g.phases()
-	fmt.Fprintf(c, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", left-8, y+12, escape(g.title()))
+	fmt.Fprintf(c, "<text x=\"%.0f\" y=\"%d\" text-anchor=\"end\">%s</text>\n", c.left-8, y+12, escape(g.title()))
 	outage := g.outage()
 	sum := 0.0
 	for _, s := range took {
 		sum += s.Median
 	}
-	x := float64(left)
+	x := c.left
 	for i, name := range names {
 		// Medians of parts do not add up to the median of the whole, which is what the bar's length says.
 		w := took[i].Median / math.Max(sum, 0.001) * outage.Median * c.scale
@@ -94,9 +97,9 @@ func (c *chart) bar(g group, y int) {
 		x += w
 	}
 	middle := y + barHeight/2
-	fmt.Fprintf(c, "<path class=\"range\" d=\"M%.1f %dH%.1fM%.1f %dv8M%.1f %dv8\" fill=\"none\"/>\n", left+outage.Min*c.scale, middle, left+outage.Max*c.scale,
-		left+outage.Min*c.scale, middle-4, left+outage.Max*c.scale, middle-4)
-	fmt.Fprintf(c, "<text x=\"%.1f\" y=\"%d\">%.2f s</text>\n", left+outage.Max*c.scale+6, y+12, outage.Median)
+	fmt.Fprintf(c, "<path class=\"range\" d=\"M%.1f %dH%.1fM%.1f %dv8M%.1f %dv8\" fill=\"none\"/>\n", c.left+outage.Min*c.scale, middle, c.left+outage.Max*c.scale,
+		c.left+outage.Min*c.scale, middle-4, c.left+outage.Max*c.scale, middle-4)
+	fmt.Fprintf(c, "<text x=\"%.1f\" y=\"%d\">%.2f s</text>\n", c.left+outage.Max*c.scale+6, y+12, outage.Median)
 }
 
 func (c *chart) colour(phase string) string {

@@ -83,10 +83,10 @@ func newCampaign(t *testing.T, p preset, n int) *campaign {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, done := &campaign{preset: p}, measured(t)
+	c, done := &campaign{preset: p}, measured(t, contender)
 	for i := range n {
 		for _, r := range p.Rows {
-			if only.MatchString(r.Name) && done[p.Name+"\x00"+r.Name] <= i {
+			if only.MatchString(r.Name) && done[p.Name+", "+r.Name] <= i {
 				c.left = append(c.left, r)
 			}
 		}
@@ -94,8 +94,8 @@ func newCampaign(t *testing.T, p preset, n int) *campaign {
 	return c
 }
 
-// measured counts the product's runs in the file that CST_RTO_OUT names, failed ones included.
-func measured(t *testing.T) map[string]int {
+// measured counts the runs in the file that CST_RTO_OUT names, failed ones included, by "preset, event".
+func measured(t *testing.T, contender string) map[string]int {
 	t.Helper()
 	done := map[string]int{}
 	file, err := os.Open(filepath.Clean(os.Getenv("CST_RTO_OUT")))
@@ -114,7 +114,7 @@ func measured(t *testing.T) map[string]int {
 			t.Fatalf("%s: %v", file.Name(), err)
 		}
 		if f.Contender == contender {
-			done[f.Preset+"\x00"+f.Event]++
+			done[f.Preset+", "+f.Event]++
 		}
 	}
 	if err := lines.Err(); err != nil {
