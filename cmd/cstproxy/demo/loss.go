@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cstproxy/cstproxy/cmd/cstproxy/stand"
 	"github.com/cstproxy/cstproxy/ha/pglocal"
 )
 
@@ -86,6 +87,9 @@ func (d *Demo) awaitReads(ctx context.Context, n *pglocal.Node) error {
 // writer has written there. Restored waits for the rest.
 func (d *Demo) losePrimary(ctx context.Context, victim *pglocal.Node) (loss, error) {
 	l := loss{victim: victim.Name}
+	if err := d.awaitHeirs(ctx); err != nil {
+		return l, err
+	}
 	before := d.load.totals()
 	d.load.waited()
 	if err := victim.Crash(ctx); err != nil {
@@ -113,6 +117,14 @@ func (d *Demo) losePrimary(ctx context.Context, victim *pglocal.Node) (loss, err
 		return l, errors.New("no other server took over")
 	}
 	return l, d.count(ctx, &l, successor)
+}
+
+// awaitHeirs waits until every standby may take over: one that has just come back may not yet.
+func (d *Demo) awaitHeirs(ctx context.Context) error {
+	return await(ctx, "standbys that may take over", func() bool {
+		meta, err := d.admin.Meta(ctx, stand.ClusterName)
+		return err == nil && len(meta.Eligible) == len(d.cluster.Nodes())-1
+	})
 }
 
 // count looks for every acknowledged write in the table.
