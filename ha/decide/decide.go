@@ -177,6 +177,8 @@ type Fact struct {
 	// Halfway: a rewind was left there, before it changed anything or after it had ended, and goes on when
 	// it is repeated.
 	Halfway bool
+	// Vacant: its host says that there is no data directory.
+	Vacant bool
 	// DiskFull: no space for log.
 	DiskFull bool
 	Settings Settings

@@ -30,6 +30,8 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 		return p.rewind(w, n, f)
 	case !p.fresh(fact):
 		return p.noAnswer(w, n)
+	case fact.Vacant:
+		return p.end(op, record.Failed, p.vacancy(n))
 	case fact.Role == topology.RolePrimary && !fact.Stopped:
 		return p.stopSecond(w, n)
 	case fact.Role == topology.RoleUnknown && !fact.Stopped:
@@ -44,6 +46,11 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 		return p.rewind(w, n, f)
 	}
 	return p.reattach(w, n, f)
+}
+
+// vacancy is about a host that was made ready, or whose disk is not mounted: an operator knows which.
+func (p *Picture) vacancy(n *Node) string {
+	return fmt.Sprintf("node %d has no data directory: `cstproxy ctl clone -i %d` makes one", n.ID, n.ID)
 }
 
 // shedVIP takes the write VIP away from a node that may have it from its time as primary, before
@@ -201,7 +208,10 @@ func (p *Picture) rebuild(w *work, n *Node, f finding) Plan {
 	}
 	a := w.action(Rebuild, n.ID)
 	a.Upstream, a.Mode = p.Record.Epoch.Primary, "keep"
-	if w.op.Mode == "rebuild" {
+	switch {
+	case w.op.Kind == record.Clone:
+		a.Mode = "clone"
+	case w.op.Mode == "rebuild":
 		a.Mode = "replace"
 	}
 	switch state := w.do(a, 1); {

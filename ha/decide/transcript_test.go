@@ -131,6 +131,8 @@ func (w *world) flag(n *Node, key string) {
 		f.Stopped, f.Running, f.At = false, true, w.p.Now
 	case "incomplete":
 		f.Complete = false
+	case "vacant":
+		f.Complete, f.Vacant = false, true
 	case "halfway":
 		f.Complete, f.Halfway = false, true
 	case "full":

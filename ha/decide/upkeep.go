@@ -158,6 +158,8 @@ func (p *Picture) mend(n *Node, mark record.Mark, f finding, why string) Plan {
 		return p.froze(fmt.Sprintf("node %d: %s", n.ID, why))
 	case !n.Managed:
 		return Plan{Alarm: fmt.Sprintf("node %d: %s; it cannot be operated from here", n.ID, why)}
+	case fact.Vacant:
+		return Plan{Alarm: p.vacancy(n)}
 	case mark.Tries >= p.Policy.MaxRepairs:
 		return Plan{Alarm: fmt.Sprintf("node %d: %s; it is not repaired by itself any more (%d tries): `cstproxy ctl repair -i %d`", n.ID, why, mark.Tries, n.ID)}
 	case !t.hostUp && (!p.fresh(fact) || len(t.failing) >= t.quorum && fact.At <= p.Now-t.agreed()):

@@ -106,7 +106,8 @@ func (e *Executor) ofServer(o pgnode.Observation, f pgnode.Facts) decide.Fact {
 func ofHost(h HostFacts) decide.Fact {
 	fact := decide.Fact{SystemID: h.SystemID, Running: h.Processes > 0, Stopped: h.Exists && h.Processes == 0,
 		Complete: h.Exists && h.Unfinished == "" && !h.Copying, History: h.History, DiskFull: h.full(),
-		Marked: h.Marker.Epoch, Halfway: h.Unfinished == "recovering" || h.Unfinished == "rewound"}
+		Marked: h.Marker.Epoch, Halfway: h.Unfinished == "recovering" || h.Unfinished == "rewound",
+		Vacant: !h.Exists && h.Unfinished == ""}
 	if h.State == "shut down" && h.Processes == 0 {
 		fact.Write = h.Checkpoint
 	}

@@ -1,5 +1,7 @@
 # Prints what can be known of a data directory without its server, as name=value lines.
 where=$pgdata
+# A rebuild that was interrupted when the old directory was out of the way already.
+if [ ! -f "$pgdata/PG_VERSION" ] && [ -d "$copied" ]; then where=$copied unfinished=copied; fi
 for dir in "$recovering" "$rewinding" "$rewound"; do
 	if [ -d "$dir" ]; then where=$dir unfinished=${dir##*-}; fi
 done
