@@ -44,12 +44,12 @@ func TestAWriteThatIsRepeatedKeepsItsNumberAndItsTime(t *testing.T) {
 		if n := l.begin(7); n != 1 {
 			t.Errorf("the first number is %d", n)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		l.failed(errStale, 1)
 		if n, waits := l.begin(7), l.waiting(); n != 1 || waits != time.Second {
 			t.Errorf("number %d after an error, waiting for %s", n, waits)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		l.wrote(7, "a")
 		total, _, _ := l.now()
 		if total.Lost != 1 || total.Writes["a"] != 1 || l.receipts()[7] != 1 || l.waiting() != 0 {
