@@ -7,12 +7,18 @@ import "github.com/cstproxy/cstproxy/proxy/wire"
 // and then the end of their transaction. Writes inside functions, DDL and COPY from a file are not
 // counted, so the count may be too low, but it does not rise unless something was committed.
 
-// noteTag follows a CommandComplete of the primary.
+// noteTag follows a CommandComplete.
 func (s *session) noteTag(msg []byte) {
-	tag := wire.Body(msg)
-	if len(tag) < len("COMMIT\x00") {
-		return
+	if x := s.turn.replies.first(); x != nil && x.kind == replyQuery {
+		tag, _, _ := wire.CString(wire.Body(msg))
+		s.noteDropped(tag)
 	}
+	if tag := wire.Body(msg); s.grant.primary && len(tag) >= len("COMMIT\x00") {
+		s.noteWrite(tag)
+	}
+}
+
+func (s *session) noteWrite(tag []byte) {
 	switch string(tag[:6]) {
 	case "INSERT", "UPDATE", "DELETE", "MERGE ":
 		if !isOfNoRows(tag) {
@@ -33,6 +39,17 @@ func (s *session) noteTag(msg []byte) {
 
 // isOfNoRows says whether the tag ends with " 0".
 func isOfNoRows(tag []byte) bool { return string(tag[len(tag)-3:]) == " 0\x00" }
+
+// noteEnd follows a ReadyForQuery behind which rows were written: an implicit transaction may be over.
+func (s *session) noteEnd() {
+	switch {
+	case s.status != 'I':
+	case s.turn.failed:
+		s.wrote = false
+	default:
+		s.committed()
+	}
+}
 
 // committed counts what was written, if anything was.
 func (s *session) committed() {

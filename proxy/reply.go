@@ -281,12 +281,8 @@ func (r *reader) judge(typ byte, msg []byte) backend.Disposal {
 		return r.answered(typ)
 	case 'C', 'I', 's':
 		t.decided = true
-		if typ == 'C' && s.grant.primary {
+		if typ == 'C' {
 			s.noteTag(msg)
-		}
-		if x := t.replies.first(); typ == 'C' && x != nil && x.kind == replyQuery {
-			tag, _, _ := wire.CString(wire.Body(msg))
-			s.noteDropped(tag)
 		}
 		return r.answered(typ)
 	case 'G':
@@ -387,10 +383,8 @@ func (r *reader) ready(msg []byte) backend.Disposal {
 	}
 	s.status = msg[5]
 	t.decided = true
-	if s.wrote && s.status == 'I' {
-		if s.wrote = !t.failed; s.wrote {
-			s.committed()
-		}
+	if s.wrote {
+		s.noteEnd()
 	}
 	s.stamp()
 	t.ready = t.replies.empty() && !t.open
