@@ -223,7 +223,11 @@ func (f *Fleet) receive(ctx context.Context, from string, r *report) (reply, err
 		return answer, consensus.ErrNotLeader
 	}
 	if !r.Witness {
-		answer.Front = reign.front.choose(claim{from, r.Front}, Now(), f.cfg.Terms.Wait())
+		now, blind := Now(), false
+		for name, s := range reign.seats {
+			blind = blind || s.blind(from, clusterOf(state, name).Epoch.Primary, now-f.cfg.Terms.Length)
+		}
+		answer.Front = reign.front.choose(claim{from, r.Front, blind}, now, f.cfg.Terms.Wait())
 	}
 	for name, ticket := range tickets {
 		if granted, ok := reign.seats[name].grantor.Grant(ticket, clusterOf(state, name)); ok {
