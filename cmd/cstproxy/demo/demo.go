@@ -213,11 +213,11 @@ func (d *Demo) pasteable() string {
 	lines := []string{
 		fmt.Sprintf("psql '%s'", d.proxy.URL(user, password, database)),
 		ctl + " show",
-		ctl + " show_task                what was done so far",
+		ctl + " show_task      # what was done so far",
 		fmt.Sprintf("curl 'http://%s/backend/list?token=%s'", d.proxy.Admin(), stand.Token),
 	}
 	if d.ssh != nil {
-		lines = slices.Insert(lines, 2, ctl+" switch --yes             another primary, in order")
+		lines = slices.Insert(lines, 2, ctl+" switch --yes   # another primary, in order")
 	}
 	return "  " + strings.Join(lines, "\n  ")
 }

@@ -161,7 +161,7 @@ func (d *Demo) page(f frame) string {
 	}
 	fmt.Fprintf(&b, "\n%s\n%s\n\n", bold("  in another terminal:"), d.pasteable())
 	lines := d.events.from(0)
-	for _, line := range lines[max(0, len(lines)-6):] {
+	for _, line := range lines[max(0, len(lines)-8):] {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
 	return b.String()
