@@ -62,6 +62,28 @@ func (m *member) lead() {
 	m.leading = l
 	l.found()
 	l.wake()
+	l.keepAddress()
+}
+
+// keepAddress takes the write VIP off the hosts where it does not belong, in quiet times, as
+// operation.VIPs does: under a ratchet of the address's own.
+func (l *leadership) keepAddress() {
+	w, c := l.m.w, l.m.cluster()
+	if !l.present() {
+		return
+	}
+	for _, n := range w.nodes {
+		if w.plan.policy.WriteVIP == "" || c.Operation != nil || c.Epoch.Number == 0 || n.id == c.Epoch.Primary {
+			continue
+		}
+		epoch := c.Epoch.Number
+		w.net.command(l.m.host, n.host, n.host.sshd, func() {
+			if n.host.addressed <= epoch {
+				n.host.addressed, n.host.vip = epoch, false
+			}
+		})
+	}
+	w.schedule(l.m.waits(time.Second), l.m.process, l.keepAddress)
 }
 
 // found proposes the fleet's name, once.

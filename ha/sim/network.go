@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
 
 // host is a machine: it has an address, may carry a node and a member, and can lose power.
 type host struct {
@@ -10,9 +14,11 @@ type host struct {
 	outages int  // faults that keep its power off
 	paused  bool // its virtual machine is
 	vip     bool // holds the write VIP
-	sshd    *process
-	node    *node
-	members []*member
+	// addressed is the highest epoch that somebody moved the write VIP here for.
+	addressed topology.Epoch
+	sshd      *process
+	node      *node
+	members   []*member
 }
 
 // network connects the hosts. What one host sends itself always arrives.

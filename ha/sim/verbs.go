@@ -34,7 +34,7 @@ func (j *job) do() {
 	case decide.Rewind, decide.Rebuild:
 		j.copy()
 	case decide.TakeVIP:
-		n.host.vip = true
+		n.host.addressed, n.host.vip = max(n.host.addressed, j.action.Epoch), true
 		j.end("")
 	case decide.DropVIP:
 		n.host.vip = false
