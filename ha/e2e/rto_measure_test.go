@@ -46,13 +46,20 @@ func (f *Fleet) measure(t *testing.T, about figure, w row) []string {
 func (r *run) begin(t *testing.T, f *Fleet, w row) {
 	t.Helper()
 	former := f.awaitWhole(t, 3*time.Minute)
-	away := f.but(f.memberOn(former.Host))
-	r.leader, r.other = away[0], away[1]
+	near := f.memberOn(former.Host)
+	away := f.but(near)
 	if w.Leads {
-		r.leader = f.memberOn(former.Host)
+		r.doing = near.Name + " to lead"
+		f.awaitLeader(t, near)
+		r.leader, r.other = near, away[0]
+	} else {
+		r.doing = "a leader beside " + near.Name
+		r.leader = f.leadsBeside(t, near)
+		r.other = away[0]
+		if r.leader == away[0] {
+			r.other = away[1]
+		}
 	}
-	r.doing = r.leader.Name + " to lead"
-	f.awaitLeader(t, r.leader)
 	r.doing = "clients that write"
 	r.scene = &scene{trace: &trace{fleet: f}, t: t, former: former}
 	load := usual(f.way(r.other))
@@ -66,6 +73,27 @@ func (r *run) begin(t *testing.T, f *Fleet, w row) {
 	if w.More != nil {
 		w.More(r)
 	}
+}
+
+// leadsBeside has any other than this member lead.
+func (f *Fleet) leadsBeside(t *testing.T, near *Member) *Member {
+	t.Helper()
+	var leader *Member
+	await(t, "a leader", func(context.Context) bool {
+		leader = f.leads()
+		return leader != nil
+	})
+	if leader != near {
+		return leader
+	}
+	near.Kill()
+	await(t, "another leader", func(context.Context) bool {
+		leader = f.leads()
+		return leader != nil && leader != near
+	})
+	near.Start()
+	near.AwaitReady()
+	return leader
 }
 
 // recovers waits until the clients write again, and have done so for a while.
