@@ -61,11 +61,11 @@ func (p *Picture) after(op *record.Operation) Plan {
 }
 
 // wantsFollow says whether a standby has to be pointed at the new primary: one that was recruited,
-// or follows nobody or the former primary. One that follows another standby may stay there.
+// or follows nobody or the former primary; not one that has to be repaired first. One that follows another standby may stay there.
 func (p *Picture) wantsFollow(n *Node) bool {
 	f := &n.Fact
-	if !p.fresh(f) || f.Role != topology.RoleStandby {
-		return false
+	if !p.fresh(f) || f.Role != topology.RoleStandby || p.astray(n) != "" {
+		return false // one on another branch must not be sent log that it may take for its own's continuation
 	}
 	primary := p.Record.Epoch.Primary
 	if f.Upstream == primary && f.Recruited == 0 {

@@ -42,6 +42,8 @@ func (p *Picture) repair(op *record.Operation, n *Node, f finding) Plan {
 		return p.rewind(w, n, f)
 	case !fact.Complete, p.Record.Mark(n.ID).Twin:
 		return p.rebuild(w, n, f)
+	case p.diverged(n) && fact.History.Timeline == p.Record.Epoch.History.Timeline:
+		return p.rebuild(w, n, f) // pg_rewind takes equal numbers for one timeline, and does nothing
 	case p.diverged(n):
 		return p.rewind(w, n, f)
 	}
