@@ -134,6 +134,31 @@ kill -9 0
 	s.reads(a, "SELECT sum(x), current_setting('cluster_name') FROM t", "3\t"+a.Name)
 }
 
+func TestARebuildThatDiedWhenTheOldDirectoryWasOutOfTheWayGoesOn(t *testing.T) {
+	s, a, b, _ := failover(t)
+	rebuild := from(action(decide.Rebuild, a, 2, record.Done), b)
+	s.must(rebuild)
+	s.must(action(decide.Stop, a, 2, record.Done))
+	copied := a.Dir + ".cstproxy-copied"
+	if err := os.Rename(a.Dir, copied); err != nil {
+		t.Fatal(err)
+	}
+	look := action(decide.Look, a, 2, record.Done)
+	if _, r := s.Do(t.Context(), look); r.Host == nil || r.Host.Unfinished != "copied" || r.Fact.Complete || r.Fact.Halfway || r.Fact.Vacant {
+		t.Fatalf("%+v, %+v", r.Fact, r.Host)
+	}
+	rebuild.Operation++
+	s.must(rebuild)
+	s.reads(a, "SELECT sum(x), current_setting('cluster_name') FROM t", "3\t"+a.Name)
+	s.must(action(decide.Stop, a, 2, record.Done+1))
+	if err := os.Rename(a.Dir, a.Dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, r := s.Do(t.Context(), look); r.Host == nil || !r.Fact.Vacant || r.Fact.Stopped {
+		t.Errorf("%+v, %+v", r.Fact, r.Host)
+	}
+}
+
 func TestAnEmptyHostIsCloned(t *testing.T) {
 	s := newStage(t, pglocal.Options{})
 	a := s.pg.Nodes()[0]

@@ -30,7 +30,7 @@ fail() { # CODE WORD...
 # version sets major, of the directory or else of the server it is to be copied from.
 version() {
 	major=${source_major:-}
-	for dir in "$pgdata" "$recovering" "$rewinding" "$rewound"; do
+	for dir in "$copied" "$pgdata" "$recovering" "$rewinding" "$rewound"; do
 		if [ -f "$dir/PG_VERSION" ]; then major=$(cat "$dir/PG_VERSION"); fi
 	done
 	case $major in
