@@ -36,7 +36,7 @@ func presets() []preset {
 	return []preset{
 		{"defaults", layout(nil), 0, []row{
 			crashRestarted, powerLoss, powerLossWithLeader, hang, minority, minorityWithLeader,
-			leaderKilled, quorumLost, switchover, switchoverBusy,
+			leaderKilled, quorumLost, switchover, switchoverBusy, switchoverPinned,
 		}},
 		{"on_crash failover", layout(map[string]string{"on_crash": `"failover"`}), 0, []row{crashReplaced}},
 		{"1 GB of data", layout(nil), 1024, []row{ahead}},

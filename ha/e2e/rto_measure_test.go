@@ -25,6 +25,7 @@ func (f *Fleet) measure(t *testing.T, about figure, w row) []string {
 	pause(t.Context(), jitter())
 	fig.Load = loadAverage()
 	vip := r.past[0]
+	r.doing = "the event to be made"
 	r.happens(func() { w.Make(r) })
 	r.recovers(w, vip)
 	r.returned = r.event
@@ -68,8 +69,10 @@ func (r *run) begin(t *testing.T, f *Fleet, w row) {
 	}
 	r.scene.run = begin(t, f.lab.Host("c1"), load, former, f.nodes)
 	r.direct(writeVIP)
-	// Through members that live on; these hold their server, and are told when it is lost.
-	r.also(f.lab.Host("c1"), Load{Way: only(r.other), Pinned: 2, Pause: 50 * time.Millisecond})
+	// Through a member that lives on; these hold their server, and are told when it is lost.
+	if !w.Unpinned {
+		r.also(f.lab.Host("c1"), Load{Way: only(r.other), Pinned: 2, Pause: 50 * time.Millisecond})
+	}
 	if w.More != nil {
 		w.More(r)
 	}
@@ -119,7 +122,7 @@ func (r *run) begun() (n int) {
 	return n
 }
 
-// returns waits until the former primary is a standby of the new one, and notes how that was done.
+// returns waits until the former primary is a standby of the new one.
 func (r *run) returns() {
 	r.t.Helper()
 	r.doing = "the old primary's return"
@@ -131,14 +134,22 @@ func (r *run) returns() {
 		at = time.Now()
 		return err == nil && got == "1"
 	})
+	r.streamed = at
+}
+
+// repaired notes how the old primary came back, and after what time. The fleet says so when the repair
+// has ended, a bit after the server streams.
+func (r *run) repaired() {
 	how := "as it was"
+	var took []phase
 	for _, l := range r.fleet.log(r.event) {
 		if l.Msg == "action done" && l.Node == r.former.ID() && (l.Verb == "rewind" || l.Verb == "rebuild") {
 			how = "by " + l.Verb
-			r.marks = append(r.marks, phase{"of that, " + l.Verb, lasted(l)})
+			took = append(took, phase{"of that, " + l.Verb, lasted(l)})
 		}
 	}
-	r.marks = append([]phase{{"the old primary streams again, " + how, ms(at.Sub(r.returned))}}, r.marks...)
+	r.marks = append(r.marks, phase{"the old primary streams again, " + how, ms(r.streamed.Sub(r.returned))})
+	r.marks = append(r.marks, took...)
 }
 
 func lasted(l line) float64 {
@@ -153,11 +164,15 @@ func lasted(l line) float64 {
 func (r *run) tells(w row, fig *figure) {
 	r.t.Helper()
 	now := r.fleet.awaitWhole(r.t, 3*time.Minute)
-	there := rows(r.t, now)
-	for _, c := range append(slices.Clone(r.more), r.past...) {
-		missed := c.end()
+	others := append(slices.Clone(r.more), r.past...)
+	var missed []error
+	for _, c := range others {
+		missed = append(missed, c.end())
+	}
+	there := rows(r.t, now) // nobody but the measured clients writes any more
+	for i, c := range others {
 		report := c.report(r.event, there)
-		report.Missed = missed
+		report.Missed = missed[i]
 		r.reports = append(r.reports, report)
 	}
 	r.report = r.scene.run.finish(r.t, r.event, now)
@@ -181,13 +196,16 @@ func (r *run) tells(w row, fig *figure) {
 	fig.Stale += r.stale(r.scene.run)
 	past := r.reports[len(r.more)]
 	fig.Address = &addressed{Outage: ms(past.Outage), Lost: len(past.Lost), Stale: r.stale(r.past[0])}
-	fig.Marks = r.marks
 	fig.Tail, fig.Data = r.former.saved(r.t)
 	for _, p := range r.promises(w) {
 		if err := p.Check(r.trace); err != nil {
 			fig.Broken = append(fig.Broken, p.Name+": "+err.Error())
 		}
 	}
+	if w.Epochs > 0 {
+		r.repaired()
+	}
+	fig.Marks = r.marks
 }
 
 // adds has the figure tell of further clients of the members as well.

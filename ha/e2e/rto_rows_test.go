@@ -17,6 +17,8 @@ type row struct {
 	Epochs int
 	// Load is of the clients that are measured; nil: the usual.
 	Load func(*run) Load
+	// Unpinned leaves the clients out that hold a server for themselves.
+	Unpinned bool
 	// More starts further clients before the event; may be nil.
 	More func(*run)
 	// Make is the fault, Mend its end, when clients write again; that may be nil.
@@ -27,9 +29,10 @@ type row struct {
 type run struct {
 	*scene
 	leader, other *Member // one of them, or both, are on other hosts than the primary; other does not lead
-	returned      time.Time
-	doing         string // what is waited for
-	marks         []phase
+	// The old primary's host is back, and the old primary streams.
+	returned, streamed time.Time
+	doing              string // what is waited for
+	marks              []phase
 }
 
 // inside are the primary's host and clients beside it, outside everybody else.
@@ -147,9 +150,10 @@ var (
 		},
 	}
 
-	switchover     = row{Name: "switchover", Epochs: 1, Make: (*run).order}
-	switchoverBusy = row{
-		Name: "switchover under 500 writes/s", Epochs: 1, Make: (*run).order,
+	switchover       = row{Name: "switchover", Epochs: 1, Unpinned: true, Make: (*run).order}
+	switchoverPinned = row{Name: "switchover with clients that hold temporary tables", Epochs: 1, Make: (*run).order}
+	switchoverBusy   = row{
+		Name: "switchover under 500 writes/s", Epochs: 1, Unpinned: true, Make: (*run).order,
 		Load: func(r *run) Load {
 			return Load{Way: r.fleet.way(r.other), Writers: 20, Pause: 30 * time.Millisecond, Idle: 10}
 		},
