@@ -99,6 +99,7 @@ type Fleet struct {
 	mu         sync.Mutex               // guards what follows, and each cluster's holder and lease
 	number     uint64                   // of the last report
 	frontUntil time.Duration            // see front
+	out        time.Duration            // when this member was told that it is in the log no more; 0: it was not
 	reign      *reign                   // nil while this member does not lead
 	crowned    chan struct{}            // closed when reign is set
 	met        map[string]time.Duration // members of the log, and when each was last seen there
@@ -151,6 +152,7 @@ func New(cfg Config, parts Parts, log *zap.Logger) (*Fleet, error) {
 	}
 	if parts.Link != nil {
 		parts.Link.Handle(reportMethod, f.answer)
+		parts.Link.Handle(retireMethod, f.retired)
 		f.hear()
 	}
 	return f, nil

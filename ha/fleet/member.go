@@ -255,6 +255,9 @@ func (f *Fleet) take(answer reply, sent time.Duration) {
 	}
 	for _, c := range f.clusters {
 		if granted, ok := answer.Leases[c.Name]; ok && c.holder.Granted(lease.Reply(granted)) {
+			if sent > f.out {
+				f.out = 0
+			}
 			c.lease.Renew(int64(c.holder.Until()))
 		}
 	}

@@ -318,6 +318,18 @@ func TestEvidenceMembersAndVotersComeFromTheLeader(t *testing.T) {
 	if err := asked.Voter(t.Context(), gone); !errors.Is(err, ha.ErrRefused) {
 		t.Errorf("a member that is not there was removed: %v", err)
 	}
+	// Its servers would let it prove for ever that nobody else was promoted.
+	w.await(func() error {
+		status := rest[1].fleet.Status()
+		if lease := status.Clusters[0].Lease; lease == nil || *lease > 0 {
+			return fmt.Errorf("the member that was taken out has a lease: %+v", status)
+		}
+		return nil
+	})
+	rest[1].fleet.prove(t.Context())
+	if lease := rest[1].fleet.Status().Clusters[0].Lease; *lease > 0 {
+		t.Errorf("the member that was taken out has proven a lease of %s", *lease)
+	}
 }
 
 func TestALeaderWaitsForTheLeaseOfAMemberThatWasTakenOutBeforeItsElection(t *testing.T) {

@@ -32,7 +32,7 @@ func (f *Fleet) prove(ctx context.Context) {
 func (f *Fleet) lapsing(c *cluster) (record.Epoch, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	due := c.Servers.Prove != nil && c.epoch.Number != 0 && c.holder.Frozen() == 0 && c.holder.Until()-Now() < f.cfg.Terms.Length/2
+	due := f.out == 0 && c.Servers.Prove != nil && c.epoch.Number != 0 && c.holder.Frozen() == 0 && c.holder.Until()-Now() < f.cfg.Terms.Length/2
 	return c.epoch, due
 }
 
@@ -42,7 +42,7 @@ func (f *Fleet) proveOne(ctx context.Context, c *cluster, e record.Epoch) {
 	p.Epoch, p.Began, p.Standbys = e.Number, began, e.Standbys
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if c.epoch.Version != e.Version || !c.holder.Proven(p) {
+	if f.out != 0 || c.epoch.Version != e.Version || !c.holder.Proven(p) {
 		return
 	}
 	c.lease.Renew(int64(c.holder.Until()))

@@ -48,9 +48,24 @@ func (f *Fleet) voter(ctx context.Context, c Change) (struct{}, error) {
 		if f.role(c.Member.Name) == "" {
 			return struct{}{}, nil // by an attempt whose answer was lost
 		}
-		return struct{}{}, log.Remove(ctx, c.Member.Name)
+		gone := f.inLogAs(c.Member.Name)
+		err := log.Remove(ctx, c.Member.Name)
+		if err == nil && gone.Name != f.cfg.Name {
+			f.retire(ctx, gone)
+		}
+		return struct{}{}, err
 	}
 	return struct{}{}, refused("there is no change %q: add, remove or readmit", c.Verb)
+}
+
+// inLogAs is the member of that name, as the log has it.
+func (f *Fleet) inLogAs(name string) peer.Member {
+	for _, m := range f.parts.Log.Members() {
+		if m.Name == name {
+			return m.Member
+		}
+	}
+	return peer.Member{Name: name}
 }
 
 func refused(format string, args ...any) error {
