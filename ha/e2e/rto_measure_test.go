@@ -70,6 +70,7 @@ func (r *run) begin(t *testing.T, f *Fleet, w row) {
 	r.scene.run = begin(t, f.lab.Host("c1"), load, former, f.nodes)
 	r.direct(writeVIP)
 	// Through a member that lives on; these hold their server, and are told when it is lost.
+	r.kept, _ = former.saved(t)
 	if !w.Unpinned {
 		r.also(f.lab.Host("c1"), Load{Way: only(r.other), Pinned: 2, Pause: 50 * time.Millisecond})
 	}
@@ -197,6 +198,7 @@ func (r *run) tells(w row, fig *figure) {
 	past := r.reports[len(r.more)]
 	fig.Address = &addressed{Outage: ms(past.Outage), Lost: len(past.Lost), Stale: r.stale(r.past[0])}
 	fig.Tail, fig.Data = r.former.saved(r.t)
+	fig.Tail -= r.kept
 	for _, p := range r.promises(w) {
 		if err := p.Check(r.trace); err != nil {
 			fig.Broken = append(fig.Broken, p.Name+": "+err.Error())
