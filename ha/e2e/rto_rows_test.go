@@ -33,6 +33,7 @@ type run struct {
 	returned, streamed time.Time
 	doing              string // what is waited for
 	marks              []phase
+	kept               int64 // bytes of log that the node has lost in earlier runs
 }
 
 // inside are the primary's host and clients beside it, outside everybody else.
