@@ -231,6 +231,14 @@ var oneEpochMore = invariant{"one event makes one epoch", func(x *trace) error {
 	return nil
 }}
 
+// Where a failover is allowed, and a second one is not.
+var atMostOneEpochMore = invariant{"one event makes at most one epoch", func(x *trace) error {
+	if epochUnchanged.Check(x) == nil {
+		return nil
+	}
+	return oneEpochMore.Check(x)
+}}
+
 // The promoted node had received most: whoever else was cut off could follow as it was. Only the former
 // primary may have to give something back.
 var nobodyWasAhead = invariant{"nobody but the former primary had log that the promoted node lacks", func(x *trace) error {
