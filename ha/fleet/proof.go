@@ -14,7 +14,7 @@ import (
 // prove renews the leases that no leader has renewed lately, by this member's own proofs that nobody
 // can have been promoted: losing the quorum must not stop a healthy primary.
 func (f *Fleet) prove(ctx context.Context) {
-	if f.alone() || f.cfg.Witness {
+	if f.alone() || f.cfg.Witness || f.role(f.cfg.Name) == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Terms.Length/3)

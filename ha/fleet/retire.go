@@ -9,7 +9,7 @@ import (
 	"github.com/cstproxy/cstproxy/ha/peer"
 )
 
-// A member that is taken out of the log does not learn of it there: nothing is sent to it any more. It
+// A member that is taken out of the log may not learn of it there: nothing is sent to it any more. It
 // would go on with proofs of its own, by standbys that the others take for forgotten. So it is told, and
 // proves nothing until a leader grants it a lease again; after a restart it proves nothing by itself
 // (lease.Holder.Proven).
