@@ -25,6 +25,7 @@ type council struct {
 	tasks  []Task
 	fail   error
 	froze  *Froze
+	shares []MemberShare
 }
 
 func (c *council) Order(_ context.Context, o Order) (Task, error) {
@@ -48,7 +49,9 @@ func (c *council) TaskLog(ctx context.Context, p TaskPlace) (TaskLog, error) {
 	}
 	return TaskLog{Log: p.Log, Next: p.From, Lines: []TaskLine{}, Task: Task{ID: p.ID}}, c.fail
 }
-func (c *council) Status() FleetStatus { return FleetStatus{Member: "m1", Leader: "m2"} }
+func (c *council) Status() FleetStatus {
+	return FleetStatus{Member: "m1", Leader: "m2", Clusters: c.shares}
+}
 func (c *council) Members(context.Context) ([]Member, error) {
 	return []Member{{Name: "m1", Role: "voter"}}, c.fail
 }

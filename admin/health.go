@@ -9,7 +9,7 @@ import (
 //
 //	/livez    the process runs and its parts answer
 //	/readyz   new clients are taken, and some cluster can serve them
-//	/primary  there is a primary (all clusters, unless one is named)
+//	/primary  there is a primary, and this member may route writes there (all clusters, unless one is named)
 //	/replica  there is a standby that takes reads (same)
 //	/health   everything at once; 200 while every cluster has a primary
 func (s *Server) routeHealth(mux *http.ServeMux) {
@@ -71,6 +71,11 @@ func (s *Server) primary(w http.ResponseWriter, r *http.Request) {
 			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: StateNoPrimary, Why: c.Name + ": " + c.Why})
 			return
 		}
+		if s.lapsed(c.Name) {
+			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "no lease",
+				Why: c.Name + ": this member may not route writes: the other members may have chosen another primary"})
+			return
+		}
 		for _, n := range c.Nodes {
 			if n.ID == c.Primary {
 				answer.Nodes = append(answer.Nodes, n.Address())
@@ -78,6 +83,19 @@ func (s *Server) primary(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	writeJSON(w, http.StatusOK, answer)
+}
+
+// lapsed says whether this member needs a lease to route writes to the cluster's primary, and has none.
+func (s *Server) lapsed(cluster string) bool {
+	if s.parts.Fleet == nil {
+		return false
+	}
+	for _, c := range s.parts.Fleet.Status().Clusters {
+		if c.Cluster == cluster && c.LeaseSeconds != nil {
+			return *c.LeaseSeconds <= 0
+		}
+	}
+	return false
 }
 
 func (s *Server) replica(w http.ResponseWriter, r *http.Request) {

@@ -221,6 +221,8 @@ func TestHealthPathsSayWhetherToSendClientsHere(t *testing.T) {
 		{"one cluster alone", "/readyz?cluster=cluster02", nil, 200, "ready"},
 		{"a primary", "/primary?cluster=cluster01", nil, 200, `["192.168.56.42:5432"]`},
 		{"no primary", "/primary?cluster=cluster02", nil, 503, "no node has been probed yet"},
+		{"a primary, and no lease to write there", "/primary?cluster=cluster01", leased(0), 503, "no lease"},
+		{"a primary, and a lease", "/primary?cluster=cluster01", leased(0.7), 200, `["192.168.56.42:5432"]`},
 		{"not everywhere a primary", "/primary", nil, 503, "cluster02"},
 		{"standbys", "/replica?cluster=cluster01", nil, 200, `"192.168.56.44:5432"`},
 		{"no standby", "/replica?cluster=cluster02", nil, 503, "no standby takes reads"},
@@ -245,6 +247,13 @@ func TestHealthPathsSayWhetherToSendClientsHere(t *testing.T) {
 				t.Errorf("%d %s, want %d with %s", code, body, c.code, c.holds)
 			}
 		})
+	}
+}
+
+// leased has the member hold a lease of cluster01 for so many seconds more.
+func leased(seconds float64) func(*fleet, *Parts) {
+	return func(_ *fleet, p *Parts) {
+		p.Fleet = &council{shares: []MemberShare{{Cluster: "cluster01", LeaseSeconds: &seconds}}}
 	}
 }
 
