@@ -190,7 +190,8 @@ func followSettings(epoch topology.Epoch, up pgnode.Upstream, was pgnode.Conninf
 type HostFacts struct {
 	Exists bool
 	// Unfinished is the phase in which a rewind was left: "recovering" or "rewound" can go on,
-	// "rewinding" needs a rebuild; or "copied", a rebuild that has its copy and goes on.
+	// "rewinding" needs a rebuild; or the one in which a rebuild was left that had
+	// nothing else on the way: "copying" begins anew, "copied" has its copy and goes on.
 	Unfinished string
 	// FreeKB is the space for log.
 	FreeKB int64

@@ -104,7 +104,7 @@ func (e *Executor) ofServer(o pgnode.Observation, f pgnode.Facts) decide.Fact {
 
 // ofHost is what the files alone say.
 func ofHost(h HostFacts) decide.Fact {
-	fact := decide.Fact{SystemID: h.SystemID, Running: h.Processes > 0, Stopped: h.Exists && h.Processes == 0,
+	fact := decide.Fact{SystemID: h.SystemID, Running: h.Processes > 0, Stopped: (h.Exists || h.Unfinished != "") && h.Processes == 0,
 		Complete: h.Exists && h.Unfinished == "" && !h.Copying, History: h.History, DiskFull: h.full(),
 		Marked: h.Marker.Epoch, Halfway: h.Unfinished == "recovering" || h.Unfinished == "rewound",
 		Vacant: !h.Exists && h.Unfinished == ""}

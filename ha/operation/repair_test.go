@@ -157,6 +157,13 @@ func TestARebuildThatDiedWhenTheOldDirectoryWasOutOfTheWayGoesOn(t *testing.T) {
 	if _, r := s.Do(t.Context(), look); r.Host == nil || !r.Fact.Vacant || r.Fact.Stopped {
 		t.Errorf("%+v, %+v", r.Fact, r.Host)
 	}
+	// The old one was removed for want of space, and the new one is not whole.
+	if err := os.Rename(a.Dir+".away", a.Dir+".cstproxy-copying"); err != nil {
+		t.Fatal(err)
+	}
+	if _, r := s.Do(t.Context(), look); r.Host == nil || r.Fact.Vacant || !r.Fact.Stopped || r.Fact.Complete {
+		t.Errorf("%+v, %+v", r.Fact, r.Host)
+	}
 }
 
 func TestAnEmptyHostIsCloned(t *testing.T) {

@@ -1,7 +1,10 @@
 # Prints what can be known of a data directory without its server, as name=value lines.
 where=$pgdata
 # A rebuild that was interrupted when the old directory was out of the way already.
-if [ ! -f "$pgdata/PG_VERSION" ] && [ -d "$copied" ]; then where=$copied unfinished=copied; fi
+if [ ! -f "$pgdata/PG_VERSION" ]; then
+	if [ -d "$kept" ] || [ -d "$copying" ]; then unfinished=copying; fi
+	if [ -d "$copied" ]; then where=$copied unfinished=copied; fi
+fi
 for dir in "$recovering" "$rewinding" "$rewound"; do
 	if [ -d "$dir" ]; then where=$dir unfinished=${dir##*-}; fi
 done
