@@ -100,6 +100,7 @@ func (s *session) holdTurn(closed string) {
 	c.unleased = c.unleased || closed == noLease
 	c.noteHeld(s.whyHeld())
 	s.waitFor(phaseHeld, left)
+	s.account()
 }
 
 // holdWaiters lets those who wait for a connection to the primary wait for the View to thaw instead,

@@ -98,9 +98,10 @@ func (s *session) withoutPrimary() topology.NodeID {
 	return node
 }
 
-// account keeps count of the sessions that have a transaction open on the primary, or a turn.
+// account keeps count of the sessions that have a transaction open on the primary, or a turn. One that
+// waits to be sent is none: a switchover would wait for it, and it for the switchover.
 func (s *session) account() {
-	open := s.held != nil && s.grant.primary && (s.turn != nil || s.status != 'I')
+	open := s.held != nil && s.grant.primary && (s.turn != nil && s.phase != phaseHeld || s.status != 'I')
 	if open == s.counted {
 		return
 	}

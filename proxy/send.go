@@ -15,6 +15,9 @@ func (s *session) send(srv *backend.Server) {
 	if s.held != srv {
 		s.held, s.grant = srv, s.cluster.grantFor(srv.Key.Node)
 	}
+	if s.phase == phaseHeld {
+		s.phase = phaseWaiting // no more: it counts from here on
+	}
 	s.account() // before the look at the View: see closed
 	if closed := s.blocked(); closed != "" {
 		if s.status == 'I' {

@@ -23,6 +23,13 @@ give_up() { # WORD...: nothing was changed, so it may have its name back, as a s
 	fail 47 "$@"
 }
 
+# holding POSITION BYTES is the segment that holds what is so many bytes behind a position.
+holding() {
+	number=$(((0x${1%/*} * 4294967296 + 0x${1#*/} + $2) / segment))
+	each=$((4294967296 / segment))
+	printf '%08X%08X%08X' "$timeline" $((number / each)) $((number % each))
+}
+
 # lost_log copies the log that the directory has and the source's branch does not. FORKS are
 # "timeline:position" of the source's history, oldest first.
 lost_log() {
@@ -34,15 +41,15 @@ lost_log() {
 	first=$(printf '%08X' "$timeline")
 	for fork in $forks; do
 		[ "${fork%%:*}" = "$timeline" ] || continue
-		at=${fork#*:}
-		number=$(((0x${at%/*} * 4294967296 + 0x${at#*/}) / segment))
-		each=$((4294967296 / segment))
-		first=$(printf '%08X%08X%08X' "$timeline" $((number / each)) $((number % each)))
+		first=$(holding "${fork#*:}" 0)
 	done
+	# A primary that was shut down ends with its checkpoint; the segments behind that are for later use.
+	last='~'
+	if [ "$state" = 'shut down' ]; then last=$(holding "$(control "$recovering" 'Latest checkpoint location')" 1024)~; fi
 	saved=$(dirname "$pgdata")/cstproxy-lost/$(stamp)-tl$timeline
 	mkdir -p "$saved.part"
-	ls "$recovering/pg_wal" | awk -v first="$first" -v of="$(printf '%08X' "$timeline")" \
-		'substr($0, 1, 8) "" == of "" && $0 "" >= first "" && $0 !~ /ready|done/' | while read -r file; do
+	ls "$recovering/pg_wal" | awk -v first="$first" -v last="$last" -v of="$(printf '%08X' "$timeline")" \
+		'substr($0, 1, 8) "" == of "" && $0 "" >= first "" && $0 "" <= last "" && $0 !~ /ready|done/' | while read -r file; do
 		cp -p "$recovering/pg_wal/$file" "$saved.part/"
 	done
 	sync -f "$saved.part"
