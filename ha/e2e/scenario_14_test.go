@@ -81,6 +81,10 @@ func TestNoAcknowledgedRowIsLostInAPartitionWhereReplicationIsSynchronous(t *tes
 	s := enact(t, f, load)
 	inside := s.also(l.Host("c2"), Load{Way: Way{Addrs: f.way(f.members[0]).Addrs[:1]}, Writers: 4, Pause: 10 * time.Millisecond, Idle: 5})
 	s.happens(func() { l.Partition(l.some("d1", "m1", "c2"), l.some("d2", "d3", "m2", "m3", "c1")) })
+	await(t, "the member on the primary's side to tell load balancers that it may not write", func(ctx context.Context) bool {
+		status, _, _ := f.members[0].get(ctx, "/primary")
+		return status == http.StatusServiceUnavailable
+	})
 	now := s.awaitSuccessor()
 	s.heals(now, inside)
 	s.heldBy(writeVIP, now.Host)
@@ -141,7 +145,7 @@ func TestAPrimaryThatOneMemberCannotReachStays(t *testing.T) {
 	t.Logf("the members' address is elsewhere %s after the event", moved.Sub(s.event).Round(time.Millisecond))
 	await(t, "writes by the address", func(context.Context) bool { return byAddress.ledger.acknowledged(moved) > 20 })
 	await(t, "load balancers to be told", func(ctx context.Context) bool {
-		status, _, _ := holder.get(ctx, "/read-write")
+		status, _, _ := holder.get(ctx, "/primary")
 		return status == http.StatusServiceUnavailable
 	})
 	s.awaitWrites("writes of the other members' clients", s.event.Add(10*time.Second))
