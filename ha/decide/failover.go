@@ -203,7 +203,7 @@ func (p *Picture) promote(op *record.Operation) Plan {
 	}
 	a := w.action(PromoteIt, op.Candidate)
 	a.Timeline = op.Timeline
-	state := w.do(a, 3)
+	state := w.do(a, p.promotionTries(op.Candidate))
 	f := &n.Fact
 	switch {
 	case state == succeeded && f.Role == topology.RolePrimary && f.At >= p.StepSince && f.History.Timeline >= op.Timeline:
@@ -220,6 +220,15 @@ func (p *Picture) promote(op *record.Operation) Plan {
 	}
 	w.wakeAt(p.StepSince + a.Timeout + patience)
 	return w.plan("node %d is being promoted to epoch %d", op.Candidate, op.To)
+}
+
+// promotionTries is how often the candidate is told. One that a quorum does not reach any more, or on
+// which nobody listens, is not going to obey: somebody else has to, while the writes wait.
+func (p *Picture) promotionTries(candidate topology.NodeID) int {
+	if t := p.tally(candidate); t.by[Silent]+t.by[Refused] >= t.quorum {
+		return 1
+	}
+	return 3
 }
 
 // giveUpPromotion leaves an operation whose candidate may or may not have become a primary. No
