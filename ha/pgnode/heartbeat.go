@@ -187,8 +187,9 @@ func (s *Server) makeTable(ctx context.Context) error {
 	return nil
 }
 
-// already says that somebody else made it in the same moment.
+// already says that somebody else made it in the same moment: the database, the table, the table's row
+// type, or a row of their catalogues.
 func already(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == "42P04" || pg.Code == "42P07" || pg.Code == "23505")
+	return errors.As(err, &pg) && (pg.Code == "42P04" || pg.Code == "42P07" || pg.Code == "42710" || pg.Code == "23505")
 }
