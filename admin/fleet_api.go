@@ -21,7 +21,7 @@ const (
 	pollTimeout = 20 * time.Second
 )
 
-var errNoFleet = errors.New("this cstproxy watches and does not operate its clusters: no node has an os_user and a pgdata, see the guide")
+var errNoFleet = errors.New("this cstproxy watches and does not operate its clusters: set enabled = true in [cluster.operation], or make it a member of a [fleet]")
 
 // routeFleet adds what needs a fleet.
 func (s *Server) routeFleet(mux *http.ServeMux) {

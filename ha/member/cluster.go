@@ -37,6 +37,11 @@ func (m *Member) newCluster(conf *ha.ClusterConfig) (*cluster, error) {
 		return nil, err
 	}
 	c.current.Store(s)
+	// Until the log has been read nobody is primary: the agent's own judgement is for clusters that no
+	// fleet rules.
+	if err := m.parts.Agent.Rule(c.name, ha.Ruling{}); err != nil {
+		return nil, err
+	}
 	return c, c.sense()
 }
 

@@ -46,10 +46,10 @@ func (h *hosts) changed() {
 	}
 }
 
-// keep ends the ways that are not among those of setups.
-func (h *hosts) keep(setups []*setup) {
+// keep ends the ways that are not among those of the setups.
+func (h *hosts) keep(setups func() []*setup) {
 	used := map[*remote.Host]bool{}
-	for _, s := range setups {
+	for _, s := range setups() {
 		for _, w := range s.hosts {
 			used[w] = true
 		}

@@ -165,8 +165,8 @@ func (m *Member) Fleet() *fleet.Fleet { return m.fleet }
 // Apply puts in force what a reload changes of the clusters: nodes, addresses, ways and policies, all of
 // it or nothing. Whether a cluster is operated changes only with a restart.
 func (m *Member) Apply(watch ha.Config) error {
+	defer m.hosts.keep(m.setups) // of those in force then
 	next := map[*cluster]*setup{}
-	var all []*setup
 	for i := range watch.Clusters {
 		conf := &watch.Clusters[i]
 		c := m.clusters[conf.Name]
@@ -178,7 +178,6 @@ func (m *Member) Apply(watch ha.Config) error {
 			return fmt.Errorf("cluster %s: %w", conf.Name, err)
 		}
 		next[c] = s
-		all = append(all, s)
 	}
 	for c, s := range next {
 		if err := m.fleet.Configure(c.name, s.policy(), s.decided()); err != nil {
@@ -186,8 +185,16 @@ func (m *Member) Apply(watch ha.Config) error {
 		}
 		close(c.current.Swap(s).replaced)
 	}
-	m.hosts.keep(all)
 	return nil
+}
+
+// setups are those in force.
+func (m *Member) setups() []*setup {
+	var list []*setup
+	for _, c := range m.clusters {
+		list = append(list, c.setup())
+	}
+	return list
 }
 
 // Run takes part until ctx ends. An error is one that the member cannot get over by itself.
