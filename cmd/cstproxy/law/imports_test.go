@@ -122,7 +122,7 @@ func forbidden(from, to string) string {
 	case within(from, "ha/pgnode") && !within(to, "ha/topology", "ha/record"),
 		within(from, "ha/operation") && !within(to, "ha/topology", "ha/record", "ha/decide", "ha/pgnode", "ha/remote", "ha/vip", "ha/hook"):
 		return "what acts on servers knows what was decided, and nobody who decides or agrees"
-	case within(to, "ha/pglocal", "ha/remote/sshlocal") && !within(from, "cmd", "ha/pglocal", "ha/remote/sshlocal"):
+	case within(to, "ha/pglocal", "ha/remote/sshlocal", "ha/peer/peerlocal") && !within(from, "cmd", "ha/pglocal", "ha/remote/sshlocal", "ha/peer/peerlocal"):
 		return "test clusters are for tests and the demo"
 	}
 	return ""
