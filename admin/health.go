@@ -9,8 +9,9 @@ import (
 //
 //	/livez    the process runs and its parts answer
 //	/readyz   new clients are taken, and some cluster can serve them
-//	/primary  there is a primary, and this member may route writes there (all clusters, unless one is named)
-//	/replica  there is a standby that takes reads (same)
+//	/primary  new clients are taken, there is a primary, and this member may route writes there (all
+//	          clusters, unless one is named)
+//	/replica  new clients are taken, and there is a standby that takes reads (same)
 //	/health   everything at once; 200 while every cluster has a primary
 func (s *Server) routeHealth(mux *http.ServeMux) {
 	mux.HandleFunc("GET /livez", s.live)
@@ -39,13 +40,7 @@ func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	if s.parts.Ready != nil {
-		if why := s.parts.Ready(); why != "" {
-			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "not ready", Why: why})
-			return
-		}
-	}
-	clusters, ok := s.asked(w, r)
+	clusters, ok := s.served(w, r)
 	if !ok {
 		return
 	}
@@ -61,7 +56,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) primary(w http.ResponseWriter, r *http.Request) {
-	clusters, ok := s.asked(w, r)
+	clusters, ok := s.served(w, r)
 	if !ok {
 		return
 	}
@@ -99,7 +94,7 @@ func (s *Server) lapsed(cluster string) bool {
 }
 
 func (s *Server) replica(w http.ResponseWriter, r *http.Request) {
-	clusters, ok := s.asked(w, r)
+	clusters, ok := s.served(w, r)
 	if !ok {
 		return
 	}
@@ -136,6 +131,17 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 		answer.Status, answer.Why = c.State, c.Name+": "+c.Why
 	}
 	writeJSON(w, code, answer)
+}
+
+// served is asked, of a member that takes new clients.
+func (s *Server) served(w http.ResponseWriter, r *http.Request) ([]Cluster, bool) {
+	if s.parts.Ready != nil {
+		if why := s.parts.Ready(); why != "" {
+			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "not ready", Why: why})
+			return nil, false
+		}
+	}
+	return s.asked(w, r)
 }
 
 // asked are the clusters that a health request is about: the named one, or all. When it is false

@@ -215,6 +215,8 @@ func TestHealthPathsSayWhetherToSendClientsHere(t *testing.T) {
 		{"the loop is stuck", "/livez", func(_ *fleet, p *Parts) { p.Live = func() string { return "the event loop does not answer" } }, 503, "stuck"},
 		{"it is ready", "/readyz", nil, 200, `"ready"`},
 		{"it drains", "/readyz", func(_ *fleet, p *Parts) { p.Ready = func() string { return "draining" } }, 503, "draining"},
+		{"it drains: no writes", "/primary?cluster=cluster01", func(_ *fleet, p *Parts) { p.Ready = func() string { return "draining" } }, 503, "draining"},
+		{"it drains: no reads", "/replica?cluster=cluster01", func(_ *fleet, p *Parts) { p.Ready = func() string { return "draining" } }, 503, "draining"},
 		{"nobody serves", "/readyz", func(f *fleet, _ *Parts) {
 			f.clusters[0].Primary, f.clusters[0].Backends, f.clusters[1].Backends = 0, nil, nil
 		}, 503, "no cluster has a node"},

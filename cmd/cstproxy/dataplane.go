@@ -25,10 +25,11 @@ type dataPlane struct {
 	proxy    *proxy.Proxy
 	catalogs map[string]*catalogs // by cluster
 	draining atomic.Bool
+	witness  bool // no port is open
 	pulse    pulse
 }
 
-// newDataPlane opens the clients' ports; nobody is accepted before run.
+// newDataPlane opens the clients' ports, of which a witness has none; nobody is accepted before run.
 func newDataPlane(cfg *conf.Config, boards map[string]*topology.Board, agent *ha.Agent, log *zap.Logger) (*dataPlane, error) {
 	settings, err := settingsOf(cfg)
 	if err != nil {
@@ -46,7 +47,12 @@ func newDataPlane(cfg *conf.Config, boards map[string]*topology.Board, agent *ha
 			Failed: func(node topology.NodeID) { agent.ReportFailure(name, node) },
 		})
 	}
-	if d.proxy, err = proxy.New(cfg.Proxy, parts, log); err != nil {
+	listens := cfg.Proxy
+	if d.witness = cfg.Fleet.Witness; d.witness {
+		listens.Listen, listens.Listeners = "", nil
+		log.Info("the clients' ports stay closed", zap.String("why", routesNothing))
+	}
+	if d.proxy, err = proxy.New(listens, parts, log); err != nil {
 		return nil, err
 	}
 	d.pulse.ask = func() { d.proxy.Pools() } // any question makes the round through the loop
@@ -158,8 +164,14 @@ func (d *dataPlane) run(ctx context.Context) error {
 	return parts.Wait()
 }
 
+// routesNothing is why a witness takes no clients.
+const routesNothing = "witness: routes nothing"
+
 func (d *dataPlane) ready() string {
-	if d.draining.Load() {
+	switch {
+	case d.witness:
+		return routesNothing
+	case d.draining.Load():
 		return "draining"
 	}
 	return ""
