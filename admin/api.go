@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -26,8 +27,38 @@ func (s *Server) routeAPI(mux *http.ServeMux) {
 func (n Node) Address() string { return net.JoinHostPort(n.Host, strconv.Itoa(n.Port)) }
 
 func (s *Server) apiClusters(w http.ResponseWriter, r *http.Request) {
-	if clusters, ok := s.asked(w, r); ok {
-		writeJSON(w, http.StatusOK, clusters)
+	clusters, ok := s.asked(w, r)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), holdingTimeout)
+	defer cancel()
+	for i := range clusters {
+		s.holdings(ctx, &clusters[i])
+	}
+	writeJSON(w, http.StatusOK, clusters)
+}
+
+// holdingTimeout is how long a picture of the clusters may wait for the leader's word on the virtual
+// addresses: it is most wanted while nobody leads.
+const holdingTimeout = 500 * time.Millisecond
+
+// holdings adds where the leader has seen the cluster's virtual addresses.
+func (s *Server) holdings(ctx context.Context, c *Cluster) {
+	if c.WriteVIP == "" && c.ReadVIP == "" || s.parts.Fleet == nil || s.parts.Fleet.Status().Leader == "" {
+		return
+	}
+	e, err := s.parts.Fleet.Evidence(ctx, c.Name)
+	if err != nil {
+		return // then it is not known; the rest of the picture is
+	}
+	for i := range e.Addresses {
+		switch h := &e.Addresses[i]; h.Kind {
+		case "write":
+			c.WriteVIPAt = h
+		case "read":
+			c.ReadVIPAt = h
+		}
 	}
 }
 

@@ -224,6 +224,17 @@ type Evidence struct {
 	Decisions []Decision `json:"decisions"`
 	Sights    []Sight    `json:"sights"`
 	Facts     []Fact     `json:"facts"`
+	// Addresses are where the leader has seen the virtual addresses.
+	Addresses []Holding `json:"addresses,omitempty"`
+}
+
+// Holding is which hosts were seen with a virtual address AgoSeconds ago; none when Hosts is empty.
+type Holding struct {
+	// Kind is "write" or "read".
+	Kind       string   `json:"kind"`
+	Address    string   `json:"address"`
+	Hosts      []string `json:"hosts"`
+	AgoSeconds float64  `json:"ago_seconds"`
 }
 
 // Decision is one decision, and its actions in a few words each.

@@ -26,7 +26,11 @@ type Cluster struct {
 	// WriteVIP and ReadVIP are as configured.
 	WriteVIP string `json:"write_vip,omitempty"`
 	ReadVIP  string `json:"read_vip,omitempty"`
-	Nodes    []Node `json:"nodes"`
+	// WriteVIPAt and ReadVIPAt are where the leader has seen them; absent while nobody leads, or it has not
+	// looked yet. Only GET /api/v1/clusters has them.
+	WriteVIPAt *Holding `json:"write_vip_at,omitempty"`
+	ReadVIPAt  *Holding `json:"read_vip_at,omitempty"`
+	Nodes      []Node   `json:"nodes"`
 }
 
 // The values of Cluster.State.

@@ -106,12 +106,13 @@ func (s *scripted) Evidence(context.Context, string) (admin.Evidence, error) {
 	return admin.Evidence{Cluster: "cluster01", Leader: "m2", Since: at(0), Alarm: "node 4 is lost",
 		Decisions: []admin.Decision{{At: at(1), Why: "2 of 3 see node 4 down"}, {At: at(2), Why: "node 2 takes over", Actions: []string{"recruit node 1", "recruit node 2"}}},
 		Sights:    []admin.Sight{{Member: "m1", Node: 2, Class: "answers", SinceSeconds: 90, AgoSeconds: 0.2, Host: "up"}, {Member: "m1", Node: 4, Class: "silent", SinceSeconds: 3.14, AgoSeconds: 0.2, Why: "i/o timeout"}},
-		Facts:     []admin.Fact{{Node: 2, Role: "primary", AgoSeconds: &said, Timeline: 9, LSN: "0/30E73D0"}, {Node: 4, Role: "unknown", Mark: "quarantine: it was the primary"}}}, s.fail
+		Facts:     []admin.Fact{{Node: 2, Role: "primary", AgoSeconds: &said, Timeline: 9, LSN: "0/30E73D0"}, {Node: 4, Role: "unknown", Mark: "quarantine: it was the primary"}},
+		Addresses: []admin.Holding{{Kind: "read", Address: "192.168.56.45", Hosts: []string{"192.168.56.41"}, AgoSeconds: 75.4}, {Kind: "write", Address: "192.168.56.40", Hosts: []string{"192.168.56.42"}, AgoSeconds: 0.4}}}, s.fail
 }
 
 func (s *scripted) Meta(cluster string) (admin.Meta, error) {
 	return admin.Meta{Cluster: cluster, Fleet: "F1", Epoch: 3, LastEpoch: 3, Primary: 2, Address: "192.168.56.42:5432", SystemID: "7212345678901234567", Timeline: 9, SwitchLSN: "0/30E73D0",
-		Eligible: []int{1, 3}, Froze: s.froze, Marks: map[string]string{"4": "quarantine: it was the primary"}, WriteVIP: "192.168.56.40", Configuration: map[string]any{"on_crash": "restart"},
+		Eligible: []int{1, 3}, Froze: s.froze, Marks: map[string]string{"4": "quarantine: it was the primary"}, WriteVIP: "192.168.56.40", ReadVIP: "192.168.56.45", Configuration: map[string]any{"on_crash": "restart"},
 		Former: []admin.Fork{{Timeline: 8, End: 51278800, LSN: "0/30E73D0", Why: "2 of 3 see node 4 down", Primary: 2}}}, nil
 }
 

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +53,7 @@ func (o *ctlOptions) only(clusters []admin.Cluster) []admin.Cluster {
 func showReport(clusters []admin.Cluster, adminAddress string) report {
 	list := printable{title: "cluster list", columns: []column{
 		{name: "cluster_name"}, {name: "state"}, {name: "write_vip"}, {name: "read_vip"}, {name: "read_vip_host"},
-		{name: "cstlb_list"}, {name: "epoch", right: true}, {name: "why"},
+		{name: "cstlb_list"}, {name: "write_vip_host"}, {name: "epoch", right: true}, {name: "why"},
 	}}
 	nodes := printable{title: "db list", columns: []column{
 		{name: "cluster_name"}, {name: "id", right: true}, {name: "state"}, {name: "primary", right: true},
@@ -61,8 +63,8 @@ func showReport(clusters []admin.Cluster, adminAddress string) report {
 	warnings := printable{title: "warnings", columns: []column{{name: "cluster_name"}, {name: "id", right: true}, {name: "what will make a repair fail or long"}}}
 	for _, c := range clusters {
 		list.rows = append(list.rows, []string{
-			c.Name, clusterState(c), textOr(c.WriteVIP, "-"), textOr(c.ReadVIP, "-"), "-", "['" + adminAddress + "']",
-			strconv.FormatUint(c.Epoch, 10), c.Why,
+			c.Name, clusterState(c), textOr(c.WriteVIP, "-"), textOr(c.ReadVIP, "-"), heldBy(c.ReadVIPAt), "['" + adminAddress + "']",
+			heldBy(c.WriteVIPAt), strconv.FormatUint(c.Epoch, 10), c.Why,
 		})
 		for _, n := range c.Nodes {
 			nodes.rows = append(nodes.rows, nodeCells(c, n))
@@ -104,6 +106,21 @@ func nodeCells(c admin.Cluster, n admin.Node) []string {
 		c.Name, strconv.Itoa(n.ID), state, primary, n.Host, strconv.Itoa(n.Port), switchTo,
 		textOr(n.OSUser, "-"), textOr(n.PGData, "-"), n.Role, n.Health, timeline, lag(n), reads, why,
 	}
+}
+
+// seenLately is how old the sight of a virtual address may be without its age being said.
+const seenLately = 10 * time.Second
+
+// heldBy is the host that a virtual address is on. More than one, or none, is worth an operator's look.
+func heldBy(h *admin.Holding) string {
+	if h == nil {
+		return "-"
+	}
+	text := textOr(strings.Join(h.Hosts, ", "), "nobody")
+	if h.AgoSeconds > seenLately.Seconds() {
+		text += " (" + ago(math.Round(h.AgoSeconds)) + ")"
+	}
+	return text
 }
 
 // clusterState is how CLup writes a cluster's state: Normal, or what is wrong or under way.

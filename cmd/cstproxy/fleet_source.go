@@ -212,6 +212,9 @@ func (s *fleetSource) Evidence(ctx context.Context, cluster string) (admin.Evide
 		}
 		e.Facts = append(e.Facts, fact)
 	}
+	for _, p := range got.Addresses {
+		e.Addresses = append(e.Addresses, admin.Holding{Kind: p.Kind, Address: p.Address, Hosts: append([]string{}, p.Hosts...), AgoSeconds: p.Ago.Seconds()})
+	}
 	return e, nil
 }
 

@@ -37,6 +37,18 @@ type Evidence struct {
 	Sights []MemberSight `json:"sights"`
 	// Nodes are the newest facts.
 	Nodes []NodeFact `json:"nodes"`
+	// Addresses are where the virtual addresses were seen last.
+	Addresses []Holding `json:"addresses,omitempty"`
+}
+
+// Holding is which hosts have a virtual address. Kind is "write" or "read"; no host has it when Hosts is empty.
+type Holding struct {
+	Kind    string   `json:"kind"`
+	Address string   `json:"address"`
+	Hosts   []string `json:"hosts"`
+	// At is when that was seen, by Now; Ago how old it is, which Evidence sets.
+	At  time.Duration `json:"-"`
+	Ago time.Duration `json:"ago"`
 }
 
 // MemberSight is what one member sees of one node.
@@ -100,6 +112,12 @@ func (f *Fleet) evidence(ctx context.Context, cluster string) (Evidence, error) 
 			fact.Ago = &ago
 		}
 		e.Nodes = append(e.Nodes, fact)
+	}
+	if s.Servers.Addresses != nil {
+		for _, h := range s.Servers.Addresses() {
+			h.Ago = p.Now - h.At
+			e.Addresses = append(e.Addresses, h)
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -74,6 +74,9 @@ type Servers struct {
 	// Reign runs while this member leads a fleet that has its name, until ctx ends with the leadership of
 	// that term: what a leader keeps in order beside its operations. nil: nothing.
 	Reign func(ctx context.Context, term uint64)
+	// Addresses are where a leader has seen the virtual addresses. It answers from memory. nil: there are
+	// none.
+	Addresses func() []Holding
 }
 
 // Parts are run by Run, and are of use to others meanwhile. A nil Link makes a member alone: a fleet

@@ -25,9 +25,10 @@ type cluster struct {
 	current atomic.Pointer[setup]
 
 	mu       sync.Mutex
-	executor *operation.Executor // made of the two below
+	executor *operation.Executor // made of fleets and made
 	fleets   string              // the fleet's name, which it has from its birth on
 	made     *setup
+	holdings []fleet.Holding // see keepHoldings
 }
 
 func (m *Member) newCluster(conf *ha.ClusterConfig) (*cluster, error) {
@@ -51,7 +52,7 @@ func (c *cluster) setup() *setup { return c.current.Load() }
 // fleet is the cluster as package fleet knows it.
 func (c *cluster) fleet() fleet.Cluster {
 	f := fleet.Cluster{Name: c.name, Policy: c.setup().policy(), Nodes: c.setup().decided()}
-	f.Servers = fleet.Servers{Look: c.look, Rule: c.rule, Prove: c.prove, Do: c.do, Stamps: c.stamps, Reign: c.reign}
+	f.Servers = fleet.Servers{Look: c.look, Rule: c.rule, Prove: c.prove, Do: c.do, Stamps: c.stamps, Reign: c.reign, Addresses: c.addresses}
 	if c.member.parts.Open != nil {
 		f.Servers.Open = func() int { return c.member.parts.Open(c.name) }
 	}

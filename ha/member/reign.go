@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,9 +12,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cstproxy/cstproxy/ha"
+	"github.com/cstproxy/cstproxy/ha/fleet"
 	"github.com/cstproxy/cstproxy/ha/hook"
 	"github.com/cstproxy/cstproxy/ha/operation"
 	"github.com/cstproxy/cstproxy/ha/topology"
+	"github.com/cstproxy/cstproxy/ha/vip"
 )
 
 const (
@@ -61,7 +64,11 @@ func (c *cluster) reignUnder(ctx context.Context, s *setup, term uint64) {
 	all.Go(func() error { c.prepareHosts(ctx, s.nodes); return nil })
 	all.Go(func() error { c.keep(ctx, slotPause, c.slotKeeper(operation.NewSlots(executor))); return nil })
 	if s.addresses.Segment != nil {
-		all.Go(func() error { c.keep(ctx, orderly, c.addressKeeper(operation.NewVIPs(executor), term)); return nil })
+		all.Go(func() error {
+			defer c.keepHoldings(nil)
+			c.keep(ctx, orderly, c.addressKeeper(operation.NewVIPs(executor), term))
+			return nil
+		})
 	}
 	if balancers != nil {
 		all.Go(func() error { c.keep(ctx, orderly, c.balancerKeeper(balancers)); return nil })
@@ -104,11 +111,31 @@ func (c *cluster) addressKeeper(addresses *operation.VIPs, term uint64) func(con
 			return
 		}
 		done, err := addresses.Step(ctx, operation.Wanted{Record: record, Term: term, Rotation: c.rotation()})
+		c.keepHoldings(addresses.Holdings())
 		for _, a := range done {
 			c.log.Info("virtual address put in order", zap.Stringer("action", a))
 		}
 		c.grumble(ctx, &last, "a virtual address is not where it belongs", err)
 	}
+}
+
+// keepHoldings notes where this leader has seen the virtual addresses.
+func (c *cluster) keepHoldings(holdings map[vip.Kind]operation.Holding) {
+	var list []fleet.Holding
+	for _, kind := range slices.Sorted(maps.Keys(holdings)) {
+		h := holdings[kind]
+		list = append(list, fleet.Holding{Kind: string(kind), Address: h.VIP.Addr().String(), Hosts: h.Hosts, At: h.At})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.holdings = list
+}
+
+// addresses are where this member, while it leads, has seen the virtual addresses.
+func (c *cluster) addresses() []fleet.Holding {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.holdings
 }
 
 func (c *cluster) slotKeeper(slots *operation.Slots) func(context.Context) {

@@ -26,6 +26,14 @@ type VIPs struct {
 	silentSince time.Duration
 	announced   map[vip.VIP]time.Duration
 	setbacks    map[vip.Action]setback // by Verb, VIP and Host
+	holdings    map[vip.Kind]Holding
+}
+
+// Holding is which hosts were seen to have a VIP, and when; Hosts is empty when none had it and all said so.
+type Holding struct {
+	VIP   vip.VIP
+	Hosts []string
+	At    time.Duration
 }
 
 // setback is an action that failed: when it may be tried again, and after which pause.
@@ -44,7 +52,30 @@ type Wanted struct {
 
 // NewVIPs is for one reign of a leader.
 func NewVIPs(e *Executor) *VIPs {
-	return &VIPs{e: e, announced: map[vip.VIP]time.Duration{}, setbacks: map[vip.Action]setback{}}
+	return &VIPs{e: e, announced: map[vip.VIP]time.Duration{}, setbacks: map[vip.Action]setback{}, holdings: map[vip.Kind]Holding{}}
+}
+
+// Holdings is where each configured VIP was last seen, by Kind. What Step did since is not in it.
+func (v *VIPs) Holdings() map[vip.Kind]Holding { return maps.Clone(v.holdings) }
+
+// remember notes who was seen to have what. While nobody has a VIP and somebody does not answer, what was
+// seen before stays: with its time it says more.
+func (v *VIPs) remember(seen map[string]vip.Sight) {
+	for _, address := range []vip.VIP{v.e.cfg.Addresses.Write, v.e.cfg.Addresses.Read} {
+		if !configured(address) {
+			continue
+		}
+		h, silent := Holding{VIP: address, At: v.e.cfg.Now()}, false
+		for _, host := range slices.Sorted(maps.Keys(seen)) {
+			silent = silent || !seen[host].Known
+			if len(vip.Held(address, seen[host].Addresses)) > 0 {
+				h.Hosts = append(h.Hosts, host)
+			}
+		}
+		if len(h.Hosts) > 0 || !silent {
+			v.holdings[address.Kind] = h
+		}
+	}
 }
 
 const (
@@ -60,17 +91,22 @@ const (
 	silence = 3 * time.Second
 )
 
-// Step looks at all hosts and does what is to be done, and says what it has done. It takes 0.1 s when
+// Step looks at all hosts and does what is to be done, nothing while the cluster is frozen, and says what it
+// has done. It takes 0.1 s when
 // nothing is to be done, and up to moving for each action. Call it each second, and at once when the
 // rotation, the epoch or the operation's step changed; ctx ends with the leadership. What fails is tried
 // again after ever longer pauses, and is in err only when it was tried.
 func (v *VIPs) Step(ctx context.Context, w Wanted) (done []vip.Action, err error) {
 	c := w.Record
-	if c == nil || c.Epoch.Number == 0 || c.Froze != nil || !configured(v.e.cfg.Addresses.Write) && !configured(v.e.cfg.Addresses.Read) {
+	if c == nil || c.Epoch.Number == 0 || !configured(v.e.cfg.Addresses.Write) && !configured(v.e.cfg.Addresses.Read) {
 		return nil, nil
 	}
 	hosts := v.e.hosts()
 	seen := look(ctx, hosts)
+	v.remember(seen)
+	if c.Froze != nil {
+		return nil, nil
+	}
 	var (
 		acting   sync.WaitGroup
 		outcomes = map[vip.VIP][]outcome{}

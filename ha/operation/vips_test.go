@@ -304,9 +304,16 @@ func TestVIPsAreKeptWhereTheyBelong(t *testing.T) {
 	if done := step("quiet"); len(done) != 0 {
 		t.Errorf("done in quiet times: %v", done)
 	}
+	holders := func(of vip.VIP) []string { return v.Holdings()[of.Kind].Hosts }
+	if !slices.Equal(holders(write), []string{"10.98.0.1"}) || !slices.Equal(holders(read), []string{"10.98.0.2"}) {
+		t.Errorf("seen in quiet times: %+v", v.Holdings())
+	}
 
 	s.hosts[3].ip("addr", "add", write.Addr().String()+"/32", "dev", "eth0") // thawed
 	done := step("a duplicate")
+	if !slices.Equal(holders(write), []string{"10.98.0.1", "10.98.0.3"}) {
+		t.Errorf("seen of a duplicate: %+v", v.Holdings())
+	}
 	if s.expect("a duplicate", write, 1); len(done) != 2 || done[0].Verb != vip.Drop || done[1].Verb != vip.Announce {
 		t.Errorf("done about a duplicate: %v", done)
 	}
