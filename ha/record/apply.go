@@ -61,7 +61,7 @@ func (s *State) Apply(e Entry) (*State, error) {
 // check refuses what is no entry at all.
 func (e *Entry) check() error {
 	set := 0
-	for _, there := range []bool{e.Found != nil, e.Adopt != nil, e.Begin != nil, e.Advance != nil, e.Froze != nil, e.Mark != nil, e.Standbys != nil} {
+	for _, there := range []bool{e.Found != nil, e.Adopt != nil, e.Begin != nil, e.Advance != nil, e.Froze != nil, e.Mark != nil, e.Standbys != nil, e.Amend != nil} {
 		if there {
 			set++
 		}
@@ -121,6 +121,8 @@ func (c *Cluster) apply(e Entry) error {
 		return nil
 	case e.Mark != nil:
 		return c.mark(e.Mark)
+	case e.Amend != nil:
+		return c.amend(e.Amend)
 	}
 	return c.publish(e.Standbys)
 }

@@ -15,6 +15,7 @@ type Entry struct {
 	Froze    *Frozen  `json:"froze,omitempty"`
 	Mark     *Marking `json:"mark,omitempty"`
 	Standbys *Publish `json:"standbys,omitempty"`
+	Amend    *Amend   `json:"amend,omitempty"`
 }
 
 // Found gives the fleet its name; it counts once. Floors are the epochs that each cluster must begin

@@ -35,6 +35,8 @@ type Cluster struct {
 	Nodes map[topology.NodeID]*Mark `json:"nodes,omitempty"`
 	// Past are the last operations that ended, oldest first.
 	Past []Operation `json:"past,omitempty"`
+	// Meta are the policies that operators have changed; nil until the first change.
+	Meta *Meta `json:"meta,omitempty"`
 }
 
 // Epoch is one choice of a primary.
