@@ -149,6 +149,9 @@ func (s *Server) Follow(ctx context.Context, epoch topology.Epoch, up Upstream) 
 	if err != nil {
 		return facts, fmt.Errorf("follow %s: %w", Address(up.Host, fmt.Sprint(up.Port)), err)
 	}
+	if err := c.forgetPassedOver(ctx); err != nil {
+		return facts, fmt.Errorf("follow %s: %w", want.Upstream(), err)
+	}
 	mark := Marker{Epoch: epoch, Released: true}
 	if facts.Marker != mark || facts.Conninfo.String() != want.String() || facts.Slot != up.Slot {
 		err := s.alter(ctx, follows{mark, []setting{{"primary_slot_name", up.Slot}, {"primary_conninfo", want.String()}}})

@@ -37,7 +37,8 @@ func (c *Conn) Promote(ctx context.Context, epoch topology.Epoch) error {
 // PassOver has the next promotion of a standby on timeline from begin a timeline that is not below to.
 // PostgreSQL takes the first number above its own for which it finds no history file, so the numbers in
 // between get one, of a comment alone. They stay: standbys ask for all of them. It is done before the
-// promotion and does nothing by itself. Needs a superuser.
+// promotion; when that comes to nothing, the files must go again (forgetPassedOver): at its next start the
+// standby would look for log of the highest number. Needs a superuser.
 func (c *Conn) PassOver(ctx context.Context, from, to topology.Timeline) error {
 	for t := from + 1; t < to; t++ {
 		row, err := c.one(ctx, "SELECT (pg_stat_file('pg_wal/"+t.HistoryFile()+"', true)).size IS NULL, current_setting('data_directory')", 2)
@@ -47,10 +48,33 @@ func (c *Conn) PassOver(ctx context.Context, from, to topology.Timeline) error {
 		if string(row[0]) != "t" {
 			continue
 		}
-		_, err = c.query(ctx, "COPY (SELECT '# passed over by cstproxy: this number may have been used on another server') TO "+
+		_, err = c.query(ctx, "COPY (SELECT '"+passedOver+": this number may have been used on another server') TO "+
 			quoted(string(row[1])+"/pg_wal/"+t.HistoryFile()))
 		if err != nil {
-			return fmt.Errorf("pass over timeline %d: %w", t, err)
+			err = fmt.Errorf("pass over timeline %d: %w", t, err)
+			return errors.Join(err, c.forgetPassedOver(ctx)) // it may have been written in part
+		}
+	}
+	return nil
+}
+
+// passedOver begins the history file of a timeline that a promotion is to pass over.
+const passedOver = "# passed over by cstproxy"
+
+// forgetPassedOver takes away what PassOver left on a standby whose promotion came to nothing: files of the
+// highest numbers, above which there is no real timeline. Needs a superuser.
+func (c *Conn) forgetPassedOver(ctx context.Context) error {
+	rows, err := c.query(ctx, "SELECT name, pg_read_file('pg_wal/' || name, 0, "+fmt.Sprint(len(passedOver))+", true) FROM pg_ls_dir('pg_wal') name "+
+		`WHERE name ~ '^[0-9A-F]{8}\.history$' ORDER BY name DESC`)
+	if err != nil {
+		return fmt.Errorf("look for timelines that were passed over: %w", err)
+	}
+	for _, row := range rows {
+		if text := string(row[1]); text != "" && text != passedOver {
+			return nil
+		}
+		if _, err := c.query(ctx, "COPY (SELECT WHERE false) TO PROGRAM 'rm -f pg_wal/"+string(row[0])+"'"); err != nil {
+			return fmt.Errorf("take %s away: %w", row[0], err)
 		}
 	}
 	return nil

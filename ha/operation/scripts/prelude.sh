@@ -100,6 +100,16 @@ stop_server() {
 	fail 42 "the server on $1 does not end: processes" $(servers "$1")
 }
 
+# forget_passed_over takes away the history files of timelines that a promotion was to pass over and that came
+# to nothing. Recovery takes the highest number for the newest timeline, and looks for its log for ever.
+forget_passed_over() {
+	for file in $(ls -r "$pgdata/pg_wal" | grep -E '^[0-9A-F]{8}\.history$' || :); do
+		file=$pgdata/pg_wal/$file
+		if [ -s "$file" ] && ! head -n 1 "$file" | grep -q '^# passed over by cstproxy'; then return 0; fi
+		rm -f "$file"
+	done
+}
+
 # start_server as it was started before: postmaster.opts has its command line, a configuration file
 # elsewhere (Debian) included, and only pg_ctl restart reads it.
 start_server() {
@@ -108,6 +118,7 @@ start_server() {
 		gone "$pgdata" $((patience * 10)) || fail 42 "the server on $pgdata is being stopped, and does not end"
 	fi
 	[ -z "$(servers "$pgdata")" ] || return 0
+	forget_passed_over
 	rm -f "$pgdata/postmaster.pid" # its process is not there, or is somebody else by now
 	how=start
 	if [ -s "$pgdata/postmaster.opts" ]; then how=restart; fi
