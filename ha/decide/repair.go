@@ -65,11 +65,15 @@ func (w *work) shedVIP(n *Node) bool {
 }
 
 // stopHung is about a server that runs and answers nobody. It may be starting; otherwise nothing is
-// known of it, and it is stopped so that something can be.
+// known of it, and it is stopped so that something can be. So is one that was cut off and has crashed
+// before it was consistent: it waits for log that nobody brings, and reads its settings only at its start.
 func (p *Picture) stopHung(w *work, n *Node) Plan {
 	t := p.tally(n.ID)
-	if t.by[Starting] > 0 || len(t.alive) > 0 || len(t.failing) < t.quorum {
+	switch {
+	case len(t.alive) > 0 || len(t.failing) < t.quorum:
 		return p.noAnswer(w, n)
+	case t.by[Starting] > 0 && n.Fact.Recruited == 0:
+		return p.comingUp(w, n)
 	}
 	a := w.action(Stop, n.ID)
 	a.Mode = "immediate"
@@ -124,6 +128,17 @@ func (p *Picture) noAnswer(w *work, n *Node) Plan {
 	return w.plan("node %d does not answer", n.ID)
 }
 
+// comingUp waits for a server that recovers, which may take long. When it takes too long for a repair, it
+// is left to itself: another repair begins only when it is up, or down.
+func (p *Picture) comingUp(w *work, n *Node) Plan {
+	if p.taskAge(n.ID) > catchUp {
+		return p.end(w.op, record.Undone, fmt.Sprintf("node %d has been starting up for %s, and is waited for", n.ID, short(p.taskAge(n.ID))))
+	}
+	w.wake(catchUp - p.taskAge(n.ID))
+	w.look(n.ID)
+	return w.plan("node %d is starting up and lets nobody in yet", n.ID)
+}
+
 // stopSecond stops a server that runs as a primary beside the epoch's: in order, so that it can be
 // rewound, and at once when it does not obey.
 func (p *Picture) stopSecond(w *work, n *Node) Plan {
@@ -147,7 +162,7 @@ func (p *Picture) stopSecond(w *work, n *Node) Plan {
 // reattach starts the server when it is down, and points it at the primary.
 func (p *Picture) reattach(w *work, n *Node, f finding) Plan {
 	start, follow := w.action(Start, n.ID), w.follow(n.ID)
-	if n.Fact.Stopped {
+	if n.Fact.Stopped && n.Fact.Recruited == 0 {
 		if w.hold(start, 2) == failed || p.taskAge(n.ID) > 2*catchUp {
 			return p.unattached(w, n, f, start)
 		}

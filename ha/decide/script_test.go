@@ -163,7 +163,7 @@ func (w *world) run(line string) {
 		}
 	case "open": // open MEMBER N: write transactions
 		w.p.Members[slices.IndexFunc(w.p.Members, func(m Member) bool { return m.Name == f[1] })].Open = w.number(f[2])
-	case "sees": // sees MEMBERS NODE CLASS SINCE [host=up] [traffic]
+	case "sees": // sees MEMBERS NODE CLASS SINCE [host=up|down] [traffic]
 		w.sees(f[1:])
 	case "node": // node ID key=value …
 		w.node(w.id(f[1]), f[2:])
@@ -225,8 +225,10 @@ func (w *world) sees(f []string) {
 			continue
 		}
 		s := Sight{Class: Class(f[2]), Since: w.duration(f[3]), Traffic: slices.Contains(f, "traffic")}
-		if slices.Contains(f, "host=up") {
-			s.Host = "up"
+		for _, word := range f[4:] {
+			if host, ok := strings.CutPrefix(word, "host="); ok {
+				s.Host = host
+			}
 		}
 		m.Sights[w.id(f[1])] = s
 		if n := w.p.node(w.id(f[1])); s.Class != Answers && n.Fact.At == w.p.Now {

@@ -190,6 +190,24 @@ func (p *Picture) hostsAskedLater(t *tally) bool {
 	return false
 }
 
+// hostAway says whether SSH to the node's host is known not to work: some member has tried, and none has
+// a connection.
+func (p *Picture) hostAway(id topology.NodeID) bool {
+	tried := false
+	for i := range p.Members {
+		m := &p.Members[i]
+		s, seen := m.Sights[id]
+		if !seen || p.Now-m.Heard > p.lease() {
+			continue
+		}
+		if s.Host == "up" {
+			return false
+		}
+		tried = tried || s.Host == "down"
+	}
+	return tried
+}
+
 // reached says whether some member that was heard lately reaches the node.
 func (p *Picture) reached(id topology.NodeID) bool {
 	t := p.tally(id)

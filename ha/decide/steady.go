@@ -26,12 +26,15 @@ func (p *Picture) steady() Plan {
 		if other.Again != 0 && (plan.Again == 0 || other.Again < plan.Again) {
 			plan.Again = other.Again
 		}
-		if other.Entry != nil || len(other.Actions) > 0 {
+		if other.Entry != nil {
 			other.Alarm, other.Again = plan.Alarm, plan.Again
 			return other
 		}
 		if other.Why != "" {
 			plan.Why += "; " + other.Why
+		}
+		if plan.Actions = other.Actions; len(plan.Actions) > 0 {
+			return plan
 		}
 	}
 	return plan
@@ -160,6 +163,8 @@ func (p *Picture) crash(f finding) Plan {
 		return p.cause(f, f.why)
 	case p.heir(f.since) != nil:
 		return p.cause(f, f.why)
+	case task == nil && p.hostAway(n.ID):
+		return p.cause(f, f.why+"; SSH does not reach its host, so it cannot be restarted")
 	case task != nil && task.Kind == record.Restart && p.taskAge(n.ID) < p.Policy.RestartBudget:
 		return wait(p.Policy.RestartBudget-p.taskAge(n.ID), "%s; it is being restarted", f.why)
 	case task == nil && p.restartsInVain(n.ID) == 0 && f.since < p.Policy.RestartBudget:
