@@ -24,6 +24,7 @@ const (
 	membersMethod  = "fleet/members"
 	voterMethod    = "fleet/voter"
 	adoptMethod    = "fleet/adopt"
+	amendMethod    = "fleet/amend"
 
 	answerVersion = 1
 	// maxAsked bounds the questions that this member puts to the leader at once. With the reports
@@ -68,7 +69,7 @@ type kind struct {
 }
 
 func kinds() []kind {
-	return []kind{{"unknown", ha.ErrUnknown}, {"refused", ha.ErrRefused}, {"refused", consensus.ErrRefused}, {"not leader", consensus.ErrNotLeader},
+	return []kind{{"unknown", ha.ErrUnknown}, {"policy", ha.ErrPolicy}, {"refused", ha.ErrRefused}, {"refused", consensus.ErrRefused}, {"not leader", consensus.ErrNotLeader},
 		{"outcome unknown", consensus.ErrUnknownOutcome}, {"expired", context.DeadlineExceeded}}
 }
 
@@ -109,7 +110,7 @@ func on[Q, A any](do func(context.Context, Q) (A, error)) question {
 func (f *Fleet) questions() map[string]question {
 	return map[string]question{
 		commandMethod: on(f.command), evidenceMethod: on(f.evidence), logMethod: on(f.taskLog), membersMethod: on(f.memberList),
-		voterMethod: on(f.voter), adoptMethod: on(f.adopt),
+		voterMethod: on(f.voter), adoptMethod: on(f.adopt), amendMethod: on(f.amended),
 	}
 }
 
@@ -225,10 +226,13 @@ func (a *attempts) note(err error) {
 
 // unanswered is the error of a question that nobody has answered.
 func (f *Fleet) unanswered(method string, lost attempts) error {
-	order := method == commandMethod || method == voterMethod || method == adoptMethod
+	order, see := method == commandMethod || method == voterMethod || method == adoptMethod || method == amendMethod, "show_task"
+	if method == amendMethod {
+		see = "change_meta --history"
+	}
 	switch {
 	case lost.open != nil && order:
-		return fmt.Errorf("%w: the leader may have taken the order and not have been able to answer: %w; see `cstproxy ctl show_task`", consensus.ErrUnknownOutcome, lost.open)
+		return fmt.Errorf("%w: the leader may have taken the order and not have been able to answer: %w; see `cstproxy ctl %s`", consensus.ErrUnknownOutcome, lost.open, see)
 	case lost.open != nil:
 		return fmt.Errorf("%w that answers: %w", ErrNoLeader, lost.open)
 	case lost.refused != nil:

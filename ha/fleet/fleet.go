@@ -71,6 +71,12 @@ type Servers struct {
 	// could not be read. Before its birth a fleet looks there, lest it takes servers that another one
 	// operates. nil: no host can be read.
 	Stamps func(ctx context.Context) ([]Stamp, []string)
+	// Amend puts the values of policies that the log has changed in force before it returns: all of
+	// them, each time. nil: nothing here obeys policies.
+	Amend func(values map[string]string)
+	// Check says the values of set as a file would have them, or why they cannot be in force beside those
+	// kept: ha.ErrPolicy. nil: none can.
+	Check func(kept, set map[string]string) (map[string]string, error)
 	// Reign runs while this member leads a fleet that has its name, until ctx ends with the leadership of
 	// that term: what a leader keeps in order beside its operations. nil: nothing.
 	Reign func(ctx context.Context, term uint64)
@@ -121,10 +127,12 @@ type cluster struct {
 	holder *lease.Holder
 	lease  *topology.Lease // of holder's epoch
 	epoch  record.Epoch    // that holder goes by
-	held   string          // why writes are held; empty when they are not
-	told   map[topology.NodeID]look
-	drains record.OperationID
-	open   int // transactions, as reported last; only takePart uses it
+	// amended is the version of the policies in force; following guards it.
+	amended uint64
+	held    string // why writes are held; empty when they are not
+	told    map[topology.NodeID]look
+	drains  record.OperationID
+	open    int // transactions, as reported last; only takePart uses it
 }
 
 // Now is the clock of all durations here, of package decide's and package lease's: CLOCK_BOOTTIME,

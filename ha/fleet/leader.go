@@ -21,6 +21,8 @@ var errStranger = errors.New("the log knows no such member")
 type reign struct {
 	seats map[string]*seat // by cluster
 	front front
+	// levels are the record.Level of each member's build, as it has reported it.
+	levels map[string]int
 }
 
 // lead rules until ctx ends with the leadership. What it began ends with it: an action that goes on at
@@ -32,7 +34,7 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	f.following.Unlock()
 	state, _ := f.follow()
 	f.remember()
-	r := &reign{seats: map[string]*seat{}, front: front{since: Now() + f.cfg.Terms.Wait()}}
+	r := &reign{seats: map[string]*seat{}, levels: map[string]int{}, front: front{since: Now() + f.cfg.Terms.Wait()}}
 	f.mu.Lock()
 	for _, c := range f.clusters {
 		r.seats[c.Name] = f.newSeat(c, clusterOf(state, c.Name))
@@ -278,6 +280,7 @@ func (f *Fleet) heard(from string, r *report) (*reign, map[string]lease.Ticket, 
 	if f.reign == nil {
 		return nil, nil, consensus.ErrNotLeader
 	}
+	f.reign.levels[from] = r.Level
 	now, tickets := Now(), map[string]lease.Ticket{}
 	for name, share := range r.Clusters {
 		s := f.reign.seats[name]

@@ -62,6 +62,7 @@ func (f *Fleet) follow() (*record.State, uint64) {
 		return state, index // what is read from the disk may be long past, and no lease stands before it
 	}
 	for _, c := range f.clusters {
+		f.amendHere(c, clusterOf(state, c.Name))
 		c.Servers.Rule(f.obey(c, clusterOf(state, c.Name)))
 	}
 	f.applied, f.ruled = index, true
@@ -233,7 +234,7 @@ func (f *Fleet) compose(seen map[string][]Seen) *report {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.number++
-	r := &report{Version: reportVersion, Number: f.number, Witness: f.cfg.Witness, Front: Now() < f.frontUntil, Clusters: map[string]*share{}}
+	r := &report{Version: reportVersion, Level: record.Level, Number: f.number, Witness: f.cfg.Witness, Front: Now() < f.frontUntil, Clusters: map[string]*share{}}
 	for _, c := range f.clusters {
 		request := c.holder.Ask(Now())
 		r.Birth = request.Birth

@@ -27,6 +27,8 @@ var errReport = errors.New("malformed report")
 // report is what a member tells the leader, every third of a lease and when something changed.
 type report struct {
 	Version int `json:"version"`
+	// Level is the record.Level of the member's build; 0: it comes from before there were levels.
+	Level int `json:"level,omitempty"`
 	// Birth and Number tell a late report from a newer one of the same life.
 	Birth   uint64 `json:"birth"`
 	Number  uint64 `json:"number"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -24,6 +25,10 @@ type cluster struct {
 	senses  senses
 	current atomic.Pointer[setup]
 
+	setting sync.Mutex        // held while another setup is made to be in force
+	values  map[string]string // of policies that the log has changed
+	trouble string            // why some of them are not in force
+
 	mu       sync.Mutex
 	executor *operation.Executor // made of fleets and made
 	fleets   string              // the fleet's name, which it has from its birth on
@@ -31,9 +36,9 @@ type cluster struct {
 	holdings []fleet.Holding // see keepHoldings
 }
 
-func (m *Member) newCluster(conf *ha.ClusterConfig) (*cluster, error) {
+func (m *Member) newCluster(conf *ha.ClusterConfig, notice time.Duration) (*cluster, error) {
 	c := &cluster{name: conf.Name, member: m, log: m.log.With(zap.String("cluster", conf.Name))}
-	s, err := m.newSetup(conf)
+	s, err := m.newSetup(conf, notice)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +57,7 @@ func (c *cluster) setup() *setup { return c.current.Load() }
 // fleet is the cluster as package fleet knows it.
 func (c *cluster) fleet() fleet.Cluster {
 	f := fleet.Cluster{Name: c.name, Policy: c.setup().policy(), Nodes: c.setup().decided()}
-	f.Servers = fleet.Servers{Look: c.look, Rule: c.rule, Prove: c.prove, Do: c.do, Stamps: c.stamps, Reign: c.reign, Addresses: c.addresses}
+	f.Servers = fleet.Servers{Look: c.look, Rule: c.rule, Prove: c.prove, Do: c.do, Stamps: c.stamps, Reign: c.reign, Amend: c.amend, Check: c.check, Addresses: c.addresses}
 	if c.member.parts.Open != nil {
 		f.Servers.Open = func() int { return c.member.parts.Open(c.name) }
 	}

@@ -154,12 +154,10 @@ func Check(c Config, watch ha.Config) error {
 	if (operated || !c.Alone()) && watch.StateDir == "" {
 		bad("ha: state_dir is empty: what the fleet agreed on must outlive this process")
 	}
-	notice := time.Duration(watch.DeadAfter) * (watch.ProbeInterval + watch.ProbeTimeout)
 	for i := range watch.Clusters {
 		cl := &watch.Clusters[i]
-		if cl.Operation.Enabled && cl.Operation.GrayAfter < notice {
-			bad("cluster %q: operation: gray_after is %s, must be at least dead_after * (probe_interval + probe_timeout) = %s",
-				cl.Name, cl.Operation.GrayAfter, notice)
+		if err := tooGray(cl, notice(&watch)); err != nil {
+			bad("cluster %q: operation: %w", cl.Name, err)
 		}
 		if cl.Operation.Enabled && cl.WriteVIP != "" && cl.Operation.SSHKeyFile == "" {
 			bad("cluster %q: write_vip moves over SSH: set ssh_key_file in [cluster.operation]", cl.Name)

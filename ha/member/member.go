@@ -64,7 +64,7 @@ func New(cfg Config, watch ha.Config, parts Parts, log *zap.Logger) (*Member, er
 		Name: m.name(), Witness: cfg.Witness, Terms: lease.Terms{Length: cfg.Lease, Drift: cfg.ClockDrift}, Evidence: evidence,
 	}
 	for i := range watch.Clusters {
-		c, err := m.newCluster(&watch.Clusters[i])
+		c, err := m.newCluster(&watch.Clusters[i], notice(&watch))
 		if err != nil {
 			return nil, fmt.Errorf("cluster %s: %w", watch.Clusters[i].Name, err)
 		}
@@ -173,17 +173,16 @@ func (m *Member) Apply(watch ha.Config) error {
 		if c == nil || conf.Operation.Enabled != c.setup().conf.Operation.Enabled {
 			return fmt.Errorf("%w: cluster %s: whether it is operated changes only with a restart", ha.ErrRefused, conf.Name)
 		}
-		s, err := m.newSetup(conf)
+		s, err := m.newSetup(conf, notice(&watch))
 		if err != nil {
 			return fmt.Errorf("cluster %s: %w", conf.Name, err)
 		}
 		next[c] = s
 	}
 	for c, s := range next {
-		if err := m.fleet.Configure(c.name, s.policy(), s.decided()); err != nil {
-			return err // it knows every cluster that this member has
+		if err := c.configure(s); err != nil {
+			return err // the fleet knows every cluster that this member has
 		}
-		close(c.current.Swap(s).replaced)
 	}
 	return nil
 }

@@ -22,9 +22,11 @@ const actionTime = 2 * time.Second
 // setup is what a configuration says of a cluster, with the ways to its servers that follow from it.
 // Immutable; a reload makes another one.
 type setup struct {
-	conf  ha.ClusterConfig
-	nodes []operation.Node // by rising id
-	hosts map[topology.NodeID]*remote.Host
+	conf   ha.ClusterConfig // file with the policies that the log has changed
+	file   ha.ClusterConfig
+	notice time.Duration    // see tooGray
+	nodes  []operation.Node // by rising id
+	hosts  map[topology.NodeID]*remote.Host
 
 	replication, superuser pgnode.Conninfo
 	addresses              operation.Addresses
@@ -32,8 +34,8 @@ type setup struct {
 	replaced chan struct{} // closed when another one is in force
 }
 
-func (m *Member) newSetup(conf *ha.ClusterConfig) (*setup, error) {
-	s := &setup{conf: *conf, hosts: map[topology.NodeID]*remote.Host{}, replaced: make(chan struct{})}
+func (m *Member) newSetup(conf *ha.ClusterConfig, notice time.Duration) (*setup, error) {
+	s := &setup{conf: *conf, file: *conf, notice: notice, hosts: map[topology.NodeID]*remote.Host{}, replaced: make(chan struct{})}
 	var err error
 	if s.replication, err = conf.Replicator(); err != nil {
 		return nil, err
