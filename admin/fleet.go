@@ -311,13 +311,16 @@ type MetaSync struct {
 	Nodes  []int    `json:"nodes,omitempty"`
 }
 
-// Fork is where a timeline ended; Why and Primary are of the task that ended it, when it is remembered.
+// Fork is where a timeline ended. Why is that of the task that ended it, Primary who was the primary then,
+// and At when that epoch began; absent when it is not remembered.
 type Fork struct {
 	Timeline uint32 `json:"timeline"`
 	End      uint64 `json:"end,string"`
 	LSN      string `json:"lsn"`
 	Why      string `json:"why,omitempty"`
 	Primary  int    `json:"primary,omitempty"`
+	// At is by the clock of the member that led.
+	At *time.Time `json:"at,omitempty"`
 }
 
 // Process is what a running cstproxy says of itself.

@@ -49,7 +49,7 @@ func (s *Server) patroniCluster(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := patroniAnswer{Scope: c.Name, Epoch: c.Epoch, Pause: c.Froze != nil, Members: []patroniMember{}}
 	for _, n := range c.Nodes {
-		m := patroniMember{Name: textOr(n.AppName, fmt.Sprintf("node%d", n.ID)), Role: textOr(sync[n.ID], "replica"), State: "streaming", Host: n.Host, Port: n.Port, Timeline: n.Timeline}
+		m := patroniMember{Name: patroniName(&n), Role: textOr(sync[n.ID], "replica"), State: "streaming", Host: n.Host, Port: n.Port, Timeline: n.Timeline}
 		switch {
 		case n.ID == c.Primary:
 			m.Role, m.State = "leader", "running"
@@ -70,6 +70,9 @@ func (s *Server) patroniCluster(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, answer)
 }
 
+// patroniName is the node's name where Patroni's is: the one under which it streams.
+func patroniName(n *Node) string { return textOr(n.AppName, fmt.Sprintf("node%d", n.ID)) }
+
 func textOr(s, instead string) string {
 	if s == "" {
 		return instead
@@ -77,24 +80,35 @@ func textOr(s, instead string) string {
 	return s
 }
 
-// history answers as Patroni does: for each former timeline its number, where it ended, why, when
-// (empty: the fleet's record holds no clock times) and the new primary.
+// patroniTime is how Patroni writes times.
+const patroniTime = "2006-01-02T15:04:05.000000-07:00"
+
+// history answers as Patroni does: for each former timeline its number, where it ended, why, when (empty
+// when it is not remembered) and the new primary.
 func (s *Server) history(r *http.Request) (any, error) {
-	name, err := s.clusterOf(r)
+	c, err := s.cluster(r.URL.Query().Get("cluster"))
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.parts.Fleet.Meta(name)
+	m, err := s.parts.Fleet.Meta(c.Name)
 	if err != nil {
 		return nil, err
 	}
 	rows := [][]any{}
 	for _, f := range m.Former {
-		leader := ""
+		leader, at := "", ""
 		if f.Primary != 0 {
 			leader = fmt.Sprintf("node%d", f.Primary)
 		}
-		rows = append(rows, []any{f.Timeline, f.End, textOr(f.Why, "no longer remembered"), "", leader})
+		for i := range c.Nodes {
+			if c.Nodes[i].ID == f.Primary {
+				leader = patroniName(&c.Nodes[i])
+			}
+		}
+		if f.At != nil {
+			at = f.At.Format(patroniTime)
+		}
+		rows = append(rows, []any{f.Timeline, f.End, textOr(f.Why, "no longer remembered"), at, leader})
 	}
 	return rows, nil
 }

@@ -111,9 +111,10 @@ func (s *scripted) Evidence(context.Context, string) (admin.Evidence, error) {
 }
 
 func (s *scripted) Meta(cluster string) (admin.Meta, error) {
+	began := time.Date(2026, 11, 21, 9, 30, 0, 157e6, time.UTC)
 	return admin.Meta{Cluster: cluster, Fleet: "F1", Epoch: 3, LastEpoch: 3, Primary: 2, Address: "192.168.56.42:5432", SystemID: "7212345678901234567", Timeline: 9, SwitchLSN: "0/30E73D0",
 		Eligible: []int{1, 3}, Froze: s.froze, Marks: map[string]string{"4": "quarantine: it was the primary"}, WriteVIP: "192.168.56.40", ReadVIP: "192.168.56.45", Configuration: map[string]any{"on_crash": "restart"},
-		Former: []admin.Fork{{Timeline: 8, End: 51278800, LSN: "0/30E73D0", Why: "2 of 3 see node 4 down", Primary: 2}}}, nil
+		Former: []admin.Fork{{Timeline: 8, End: 51278800, LSN: "0/30E73D0", Why: "2 of 3 see node 4 down", Primary: 2, At: &began}}}, nil
 }
 
 func (s *scripted) Init(_ context.Context, _ string, line func(string)) error {
@@ -351,7 +352,7 @@ func TestStatusAndStopAreAboutTheProcessThatAnswers(t *testing.T) {
 func TestTheAdminPortSpeaksPatroni(t *testing.T) {
 	_, address := fleetPort(t, &scripted{})
 	for path, want := range map[string]string{
-		"/history": `[[8,51278800,"2 of 3 see node 4 down","","node2"]]`,
+		"/history": `[[8,51278800,"2 of 3 see node 4 down","2026-11-21T09:30:00.157000+00:00","stb42"]]`,
 		"/cluster": `{"name":"stb42","role":"leader","state":"running","host":"192.168.56.42","port":5432,"timeline":9}`,
 	} {
 		resp, err := http.Get("http://" + address + path)

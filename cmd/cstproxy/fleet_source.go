@@ -237,8 +237,16 @@ func (s *fleetSource) Meta(cluster string) (admin.Meta, error) {
 	for id, mark := range c.Nodes {
 		m.Marks[strconv.Itoa(int(id))] = markOf(*mark)
 	}
-	for _, f := range e.History.Forks {
+	for i, f := range e.History.Forks {
 		fork := admin.Fork{Timeline: uint32(f.Timeline), End: uint64(f.End), LSN: f.End.String()}
+		next := e.History.Timeline
+		if i+1 < len(e.History.Forks) {
+			next = e.History.Forks[i+1].Timeline
+		}
+		if start, known := c.StartOf(next); known {
+			at := start.Time().UTC()
+			fork.Primary, fork.At = int(start.Primary), &at
+		}
 		for i := range c.Past {
 			if o := &c.Past[i]; o.Kind.MakesEpoch() && o.Left == f.Timeline && o.Outcome == record.Completed {
 				fork.Why, fork.Primary = o.Why, int(o.Candidate)

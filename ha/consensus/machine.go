@@ -60,6 +60,7 @@ func (m *machine) Apply(l *raft.Log) any {
 	if err := strictly(l.Data, &e); err != nil {
 		return m.fail(fmt.Errorf("entry %d: %w (%w)", l.Index, ErrNewer, err))
 	}
+	e.At = l.AppendedAt
 	state, err := m.now.Load().State.Apply(e)
 	m.now.Store(&truth{Index: l.Index, State: state})
 	m.changed.fire()

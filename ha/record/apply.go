@@ -47,8 +47,12 @@ func (s *State) Apply(e Entry) (*State, error) {
 		copied := *old
 		c = &copied
 	}
+	present := c.Epoch.Number
 	if err := c.apply(e); err != nil {
 		return s, fmt.Errorf("cluster %s: %w", e.Cluster, err)
+	}
+	if c.Epoch.Number != present {
+		c.noteStart(e.At)
 	}
 	next := &State{Fleet: s.Fleet, Clusters: maps.Clone(s.Clusters)}
 	if next.Clusters == nil {

@@ -1,11 +1,18 @@
 package record
 
-import "github.com/cstproxy/cstproxy/ha/topology"
+import (
+	"time"
+
+	"github.com/cstproxy/cstproxy/ha/topology"
+)
 
 // Entry is a proposal to the log. Exactly one of the pointers is set; Cluster names the cluster that
 // it is about, and is empty for Found.
 type Entry struct {
-	Cluster string `json:"cluster,omitempty"`
+	// At is when the leader appended the entry to its log, which keeps it; by its clock, the same for
+	// everybody who reads the entry. It is shown, and nothing depends on it.
+	At      time.Time `json:"-"`
+	Cluster string    `json:"cluster,omitempty"`
 	// Proposer is the member that proposed it, for the history.
 	Proposer string   `json:"proposer,omitempty"`
 	Found    *Found   `json:"found,omitempty"`

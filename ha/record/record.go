@@ -35,6 +35,8 @@ type Cluster struct {
 	Nodes map[topology.NodeID]*Mark `json:"nodes,omitempty"`
 	// Past are the last operations that ended, oldest first.
 	Past []Operation `json:"past,omitempty"`
+	// Starts are when the last epochs began, oldest first.
+	Starts []Start `json:"starts,omitempty"`
 	// Meta are the policies that operators have changed; nil until the first change.
 	Meta *Meta `json:"meta,omitempty"`
 }
@@ -58,6 +60,16 @@ type Epoch struct {
 	// Former are the sets that were published earlier in this epoch and that some member may still
 	// go by, oldest first.
 	Former []Former `json:"former,omitempty"`
+}
+
+// Start is when an epoch began, for the history that people read: clocks of different members do not
+// compare, and nothing depends on it.
+type Start struct {
+	Epoch    topology.Epoch    `json:"epoch"`
+	Timeline topology.Timeline `json:"timeline"`
+	Primary  topology.NodeID   `json:"primary"`
+	// At is the leader's time of then, in milliseconds since 1970.
+	At int64 `json:"at"`
 }
 
 // Settings are those that a standby must have at least as high as its primary. 0: not known.
