@@ -9,9 +9,11 @@ import (
 
 // client writes one transaction after the other through its member, each with a number of its own.
 type client struct {
-	m    *member
-	busy bool // a write was sent and has no outcome yet
-	turn *turn
+	m       *member
+	session session
+	former  session // what the session was some time ago: that of a client that has not written since
+	busy    bool    // a write was sent and has no outcome yet
+	turn    *turn
 }
 
 const (
@@ -37,6 +39,7 @@ func (c *client) epochEnded(now topology.Epoch) {
 
 func (c *client) boot() {
 	c.busy = false
+	c.reads()
 	c.m.w.schedule(c.m.w.upTo(100*time.Millisecond), c.m.process, c.next)
 }
 
@@ -87,6 +90,7 @@ func (c *client) answered(t *turn, patience time.Duration) {
 		return
 	}
 	if m.w.plan.without == AnswerGate || m.holder.Epoch() == t.epoch && m.holder.Held(m.now()) {
+		c.stamp(t.id)
 		m.w.acknowledged(m, t)
 		m.looks[t.node.id].served = m.now()
 		c.end(t)

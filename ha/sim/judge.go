@@ -42,6 +42,7 @@ type judge struct {
 	operated  time.Duration   // when an operator last acted
 	twoVIPs   time.Duration   // since when two hosts hold it and the leader reaches both; below 0: they do not
 	helped    int             // how often an operator had to act at the end
+	proved    int             // reads with a ticket that standbys answered
 	struck    map[int]bool    // which faults that wait for a step have happened
 }
 
@@ -84,6 +85,23 @@ func hasWrite(log []walRecord, id int) bool {
 		}
 	}
 	return false
+}
+
+// read: I11, when a client reads. Of the writes that it must see only the newest is asked for that the
+// primary of the present epoch has: what an asynchronous failover has lost is nobody's to show.
+func (j *judge) read(m *member, s session, n *node, log []walRecord, must []int) {
+	if s.ticket != (topology.Ticket{}) && !n.primary {
+		j.proved++
+	}
+	for i := len(must) - 1; i >= 0; i-- {
+		switch id := must[i]; {
+		case hasWrite(log, id):
+			return
+		case hasWrite(j.lineage(), id):
+			j.fail("I11", fmt.Sprintf("a %s of %s, with ticket %v, reads from %s (%s, replayed %s of %s) without write %d, of which it was told", s.name(), m.name, s.ticket, n.name(), n.roleName(), position(len(log)), n.end(), id))
+			return
+		}
+	}
 }
 
 // missing are acknowledged writes that a log lacks.

@@ -32,6 +32,7 @@ type member struct {
 	looks   map[topology.NodeID]*look
 	proof   *proving
 	leading *leadership
+	library *library
 	clients []*client
 }
 
@@ -68,6 +69,8 @@ func (m *member) boot() {
 	m.voter.boot()
 	w.every(m.waits(probeInterval), m.process, m.probeAll)
 	w.every(m.waits(w.plan.policy.Lease/3), m.process, m.renew)
+	m.library = newLibrary(m)
+	w.aside(m.library.run)
 	for _, c := range m.clients {
 		c.boot()
 	}
@@ -82,6 +85,7 @@ func (m *member) crash() {
 // applied is called after each entry that this member's log has committed; nil is a leader's first.
 func (m *member) applied(e *record.Entry) {
 	c := m.cluster()
+	m.library.last = nil
 	m.holder.Follow(c)
 	for _, c := range m.clients {
 		c.epochEnded(m.holder.Epoch())

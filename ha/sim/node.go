@@ -88,6 +88,13 @@ func (n *node) boot() {
 		}
 		n.ready, n.primary = true, !n.signal
 		n.replayed = len(n.wal)
+		if !n.primary { // it lets clients in when its files are consistent, which may be before it has replayed all
+			n.w.aside(func() {
+				n.replayed = max(0, n.replayed-int(n.w.upTo(30)))
+				end, took := len(n.wal), n.w.upTo(time.Second)
+				n.w.schedule(took, n.postmaster, func() { n.replayed = max(n.replayed, min(end, len(n.wal))) })
+			})
+		}
 		if n.primary {
 			n.write(0) // the checkpoint at the end of crash recovery
 		}

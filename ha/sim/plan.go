@@ -23,10 +23,12 @@ const (
 	Ratchet          // hosts refuse actions of an earlier epoch or step
 	AnswerGate       // a server's success is passed on only under a lease
 	FreshProof       // a member without quorum believes only a heartbeat of its own that was flushed
+	Tickets          // a read goes to a standby only if that has the session's last write
+	Forgetting       // what a standby has proved counts no more when it may have restarted
 )
 
 func (g Guard) String() string {
-	names := [...]string{"none", "lease wait", "recruit", "ratchet", "answer gate", "fresh-streaming proof"}
+	names := [...]string{"none", "lease wait", "recruit", "ratchet", "answer gate", "fresh-streaming proof", "tickets", "forgetting"}
 	if g < 0 || int(g) >= len(names) {
 		return "unknown"
 	}

@@ -101,6 +101,10 @@ func (l *look) learn(f decide.Fact) {
 // conclude sets the class: nobody is given up, or known to be lost, before two failures in a row.
 func (m *member) conclude(l *look, class decide.Class) {
 	was := l.class
+	m.library.last = nil
+	if class != decide.Answers && class != decide.Full && class != decide.Stuck {
+		m.library.lost(l.node)
+	}
 	switch {
 	case class == decide.Answers:
 		l.failed = 0
@@ -145,6 +149,7 @@ func (m *member) askHost(l *look) {
 			answered, l.host = true, "up"
 			if outside.Stopped && asked >= l.fact.At {
 				l.learn(outside)
+				m.library.last = nil
 			}
 			if seen != decide.Unprobed {
 				l.fact.Primary, l.fact.PrimaryAt = seen, asked

@@ -32,6 +32,8 @@ type Report struct {
 	Failure *Failure
 	// Counts, for a summary of many runs.
 	Events, Writes, Acked, Epochs, Undone, Waiting, Helped int
+	// Proved are the reads of clients that had written, on standbys.
+	Proved int
 	// Lasted is the virtual time that passed, Stall the longest part of it in which no client of any
 	// member was told that a write is committed.
 	Lasted, Stall time.Duration
@@ -74,7 +76,7 @@ func Run(o Options) Report {
 	w.trace("seed %d: %s", p.seed, p.String())
 	w.begin()
 	w.run()
-	r := Report{Seed: p.seed, Plan: p.String(), Faults: p.faults, Failure: w.failure, Events: w.events, Writes: w.writes, Acked: len(w.acks), Helped: w.helped, Lasted: w.now, Stall: w.stall}
+	r := Report{Seed: p.seed, Plan: p.String(), Faults: p.faults, Failure: w.failure, Events: w.events, Writes: w.writes, Acked: len(w.acks), Helped: w.helped, Proved: w.proved, Lasted: w.now, Stall: w.stall}
 	c := w.truth()
 	r.Epochs = int(c.Epoch.Number)
 	for _, o := range c.Past {

@@ -147,6 +147,9 @@ func (n *node) hangUp() {
 		n.w.net.send(n.host, m.host, m.process, func() { t.client.end(t) })
 	}
 	n.turns = nil
+	for _, m := range n.w.members {
+		n.w.sendAside(n.host, m.host, m.process, func() { m.library.lost(n) })
+	}
 	n.closeReceiver()
 	for _, standby := range n.w.nodes {
 		s := n.senders[standby]

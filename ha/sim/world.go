@@ -17,8 +17,10 @@ type world struct {
 	now    time.Duration
 	agenda agenda
 	rng    *rand.Rand
-	events int
-	out    io.Writer // of the trace; nil: none
+	// readers is what rng is while somebody reads; see aside.
+	readers *rand.Rand
+	events  int
+	out     io.Writer // of the trace; nil: none
 
 	hosts   []*host
 	nodes   []*node
@@ -36,7 +38,7 @@ type world struct {
 }
 
 func newWorld(p plan, out io.Writer) *world {
-	w := &world{plan: p, out: out, rng: rand.New(rand.NewPCG(p.seed, 0x5eed)), states: []*record.State{{}}, log: []applied{{}}}
+	w := &world{plan: p, out: out, rng: rand.New(rand.NewPCG(p.seed, 0x5eed)), readers: rand.New(rand.NewPCG(p.seed, 0x4ead)), states: []*record.State{{}}, log: []applied{{}}}
 	w.judge = judge{w: w, primaries: map[topology.Epoch]*node{}, acks: map[int]ack{}, served: map[*member]time.Duration{}, executed: map[*node]token{}, struck: map[int]bool{}, fine: -1, twoVIPs: -1}
 	w.net = &network{w: w, cuts: map[[2]int]int{}, delay: 200 * time.Microsecond, extra: 300 * time.Microsecond}
 	for i := range p.nodes {
