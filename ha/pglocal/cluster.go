@@ -43,6 +43,12 @@ type Options struct {
 	Password string
 	// MaxConnections is max_connections of each server; 0 means 100.
 	MaxConnections int
+	// Programs is the folder of the servers' programs (initdb, postgres), of version 10 or later; empty:
+	// the newest installed version. AddStandby needs pg_basebackup there, too.
+	Programs string
+	// StandbyPrograms is the same for the standbys of the start, where they run another minor version;
+	// empty: Programs.
+	StandbyPrograms string
 	// Settings are more lines of postgresql.conf for every server (name -> raw value, quotes
 	// included where the file needs them); they win over pglocal's own.
 	Settings map[string]string
@@ -59,7 +65,7 @@ type Options struct {
 // one Node from one goroutine at a time.
 type Cluster struct {
 	opts   Options
-	bins   binaries
+	bins   binaries // of the primary; a Node has its own
 	owner  owner
 	dir    string
 	dog    *watchdog
@@ -91,8 +97,14 @@ func (c *Cluster) Start(ctx context.Context) error {
 
 func (c *Cluster) start(ctx context.Context) error {
 	var err error
-	if c.bins, err = findBinaries(); err != nil {
+	if c.bins, err = binariesIn(c.opts.Programs); err != nil {
 		return err
+	}
+	standbyBins := c.bins
+	if c.opts.StandbyPrograms != "" {
+		if standbyBins, err = binariesIn(c.opts.StandbyPrograms); err != nil {
+			return err
+		}
 	}
 	if c.owner, err = serverOwner(); err != nil {
 		return err
@@ -127,6 +139,7 @@ func (c *Cluster) start(ctx context.Context) error {
 		if standbys[i], err = c.fromTemplate("ours"); err != nil {
 			return err
 		}
+		standbys[i].bins = standbyBins
 		if err := standbys[i].follow(primary, c.opts.StandbySettings); err != nil {
 			return err
 		}
@@ -270,7 +283,7 @@ func (c *Cluster) newNode() (*Node, error) {
 	}
 	return &Node{
 		ID: id, Name: name, Host: "127.0.0.1", Port: port,
-		Dir: filepath.Join(home, "data"), LogFile: filepath.Join(home, "log"), SocketDir: home, c: c,
+		Dir: filepath.Join(home, "data"), LogFile: filepath.Join(home, "log"), SocketDir: home, c: c, bins: c.bins,
 	}, nil
 }
 

@@ -41,15 +41,44 @@ func findBinaries() (binaries, error) {
 	}
 	for _, dir := range dirs {
 		if b := (binaries{dir: dir}); b.complete() {
-			out, err := exec.Command(b.path("postgres"), "--version").Output()
-			if err != nil {
-				return b, fmt.Errorf("ask %s for its version: %w", b.path("postgres"), err)
-			}
-			b.version = strings.TrimSpace(string(out))
-			return b, nil
+			return b, b.askVersion()
 		}
 	}
 	return binaries{}, ErrNotInstalled
+}
+
+// binariesIn are those of a folder; empty: findBinaries.
+func binariesIn(dir string) (binaries, error) {
+	if dir == "" {
+		return findBinaries()
+	}
+	b := binaries{dir: dir}
+	for _, p := range []string{"initdb", "postgres"} {
+		if _, err := os.Stat(b.path(p)); err != nil {
+			return b, fmt.Errorf("PostgreSQL's server programs: %w", err)
+		}
+	}
+	return b, b.askVersion()
+}
+
+func (b *binaries) askVersion() error {
+	out, err := exec.Command(b.path("postgres"), "--version").Output()
+	if err != nil {
+		return fmt.Errorf("ask %s for its version: %w", b.path("postgres"), err)
+	}
+	b.version = strings.TrimSpace(string(out))
+	return nil
+}
+
+// major is the major version, from "postgres (PostgreSQL) 15.19 (Debian …)" or "… 19beta1".
+func (b binaries) major() int {
+	_, after, _ := strings.Cut(b.version, ") ")
+	n := 0
+	for n < len(after) && after[n] >= '0' && after[n] <= '9' {
+		n++
+	}
+	v, _ := strconv.Atoi(after[:n]) // without a number it is 0, as in major
+	return v
 }
 
 // Program is the path of one of PostgreSQL's programs (psql, pgbench, …), of the same installation

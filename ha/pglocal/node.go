@@ -29,6 +29,7 @@ type Node struct {
 	SocketDir string
 
 	c       *Cluster
+	bins    binaries
 	foreign bool
 
 	mu     sync.Mutex
@@ -49,10 +50,18 @@ func (n *Node) conninfo() string {
 	return fmt.Sprintf("host=%s port=%d user=%s password=%s", n.Host, n.Port, Superuser, quoteConninfo(n.c.opts.Password))
 }
 
-// Standby says whether the data directory is that of a standby (it has a standby.signal).
+// Standby says whether the data directory is that of a standby (it has a standby.signal,
+// before version 12 a recovery.conf).
 func (n *Node) Standby() bool {
-	_, err := os.Stat(filepath.Join(n.Dir, "standby.signal"))
+	_, err := os.Stat(filepath.Join(n.Dir, n.standbyFile()))
 	return err == nil
+}
+
+func (n *Node) standbyFile() string {
+	if n.bins.major() < 12 {
+		return "recovery.conf"
+	}
+	return "standby.signal"
 }
 
 // Running says whether the server's process is there (it may be paused or starting).
@@ -88,7 +97,7 @@ func (n *Node) Start(ctx context.Context) error {
 		return fmt.Errorf("open the log of %s: %w", n.Name, err)
 	}
 	defer log.Close()
-	cmd := exec.Command(n.c.bins.path("postgres"), "-D", n.Dir)
+	cmd := exec.Command(n.bins.path("postgres"), "-D", n.Dir)
 	cmd.Dir, cmd.Env = n.SocketDir, cleanEnv()
 	cmd.Stdout, cmd.Stderr = log, log
 	// A session of its own: Ctrl-C at the terminal is for us, who then end the servers in order.
@@ -274,6 +283,10 @@ func (n *Node) configure(extra map[string]string) error {
 		"wal_retrieve_retry_interval": "200ms",
 		"log_line_prefix":             "'%m [%p] %q%u@%d/%a '", "timezone": "'UTC'", "log_timezone": "'UTC'",
 	}
+	if n.bins.major() < 13 {
+		delete(settings, "wal_keep_size")
+		settings["wal_keep_segments"] = "32"
+	}
 	if n.c.opts.TLS {
 		settings["ssl"] = "on"
 		settings["ssl_cert_file"] = quoteLiteral(filepath.Join(n.c.dir, "server.crt"))
@@ -302,10 +315,14 @@ func (n *Node) configure(extra map[string]string) error {
 // follow makes the data directory that of a standby of primary.
 func (n *Node) follow(primary *Node, settings map[string]string) error {
 	conninfo := primary.conninfo() + " application_name=" + n.Name
+	auto, signal := "primary_conninfo = "+quoteSetting(conninfo)+"\n", ""
+	if n.bins.major() < 12 {
+		auto, signal = "", "standby_mode = on\nrecovery_target_timeline = latest\n"+auto
+	}
 	return errors.Join(
 		n.configure(settings),
-		n.c.owner.writeFile(filepath.Join(n.Dir, "postgresql.auto.conf"), "primary_conninfo = "+quoteSetting(conninfo)+"\n"),
-		n.c.owner.writeFile(filepath.Join(n.Dir, "standby.signal"), ""))
+		n.c.owner.writeFile(filepath.Join(n.Dir, "postgresql.auto.conf"), auto),
+		n.c.owner.writeFile(filepath.Join(n.Dir, n.standbyFile()), signal))
 }
 
 // quoteConninfo is for values of a connection string, which have an escape of their own.

@@ -39,7 +39,7 @@ type Facts struct {
 const factsSQL = `SELECT current_setting('server_version_num'), pg_is_in_recovery(),
  current_setting('cstproxy.epoch', true), ` + conninfoColumn + `, current_setting('primary_slot_name', true),
  current_setting('data_directory'),
- w.j->>'status', w.j->>'pid', w.j->>'sender_host', w.j->>'sender_port',
+ w.j->>'status', w.j->>'pid', ` + senderColumns + `,
  EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver'),
  pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(),
  ` + completeColumn + `,
@@ -50,6 +50,10 @@ const (
 	factsColumns = 21
 	// conninfoColumn is NULL for whom the setting is secret.
 	conninfoColumn = `CASE WHEN pg_has_role('pg_read_all_settings', 'MEMBER') THEN current_setting('primary_conninfo', true) END`
+	// senderColumns are whom the WAL receiver w.j has connected to. Version 10 tells it only within the
+	// connection string, which it shows with values unquoted.
+	senderColumns = `coalesce(w.j->>'sender_host', substring(w.j->>'conninfo' FROM '(?:^| )host=([^ ]+)'), substring(w.j->>'conninfo' FROM '(?:^| )hostaddr=([^ ]+)')),
+ coalesce(w.j->>'sender_port', substring(w.j->>'conninfo' FROM '(?:^| )port=([0-9]+)'))`
 	// completeColumn is about k, pg_control_recovery. A server in recovery that answers has replayed
 	// to where its directory is consistent; min_recovery_end_lsn is no sign: it rises with what is
 	// being replayed, ahead of the position that is shown, for as long as a conflict holds it up.

@@ -84,12 +84,12 @@ const probeSQL = `SELECT r.r,
  current_setting('max_wal_senders'), current_setting('max_prepared_transactions'),
  current_setting('max_locks_per_transaction'),
  current_setting('cstproxy.epoch', true), ` + conninfoColumn + `, current_setting('primary_slot_name', true),
- to_jsonb(w)->>'sender_host', to_jsonb(w)->>'sender_port',
+ ` + senderColumns + `,
  w.pid IS NOT NULL OR CASE WHEN r.r AND current_setting('cstproxy.epoch', true) ~ '^[0-9]+$'
    THEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver') ELSE false END,
  ` + completeColumn + `,
  ` + warningColumns + `
-FROM (SELECT pg_is_in_recovery() AS r) AS r CROSS JOIN pg_control_recovery() AS k LEFT JOIN pg_stat_wal_receiver AS w ON true`
+FROM (SELECT pg_is_in_recovery() AS r) AS r CROSS JOIN pg_control_recovery() AS k LEFT JOIN (SELECT r.*, to_jsonb(r) AS j FROM pg_stat_wal_receiver AS r) AS w ON true`
 
 // receivedColumn is the timeline of the newest log that a standby without a receiver has: a receiver
 // writes each segment under the timeline that it streams, from the segment's begin on, so that the one

@@ -100,7 +100,7 @@ func (c *Conn) AdvanceSlot(ctx context.Context, name string, to topology.LSN) er
 // DropSlot drops one of our slots that nobody uses. A user's own, or one in use, is left alone.
 func (c *Conn) DropSlot(ctx context.Context, name string) error {
 	_, err := c.query(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = "+quoted(name)+
-		" AND slot_type = 'physical' AND NOT active AND starts_with(slot_name, '"+slotPrefix+"')")
+		" AND slot_type = 'physical' AND NOT active AND left(slot_name, "+fmt.Sprint(len(slotPrefix))+") = '"+slotPrefix+"'")
 	if err != nil {
 		return fmt.Errorf("drop slot %s: %w", name, err)
 	}

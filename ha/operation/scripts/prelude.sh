@@ -122,8 +122,10 @@ start_server() {
 	rm -f "$pgdata/postmaster.pid" # its process is not there, or is somebody else by now
 	how=start
 	if [ -s "$pgdata/postmaster.opts" ]; then how=restart; fi
+	# Before version 12 pg_ctl leaves the server in its own process group, which ends with the command.
+	if [ "$major" -ge 12 ]; then alone=; else alone='setsid --wait'; fi
 	# Descriptors that are not ours must not live on in the server.
-	"$bin/pg_ctl" "$how" -D "$pgdata" -w -t "$patience" -l "$pgdata/cstproxy-start.log" >&2 </dev/null || {
+	$alone "$bin/pg_ctl" "$how" -D "$pgdata" -w -t "$patience" -l "$pgdata/cstproxy-start.log" >&2 </dev/null || {
 		tail -n 20 "$pgdata/cstproxy-start.log" >&2
 		fail 46 "the server on $pgdata does not start"
 	}
@@ -138,7 +140,8 @@ unfinished() {
 
 # standby DIRECTORY: whoever starts it gets a standby, with the settings of standard input in place of
 # those of the same names. What the user wrote elsewhere is not touched. Before version 12 it is
-# recovery.conf.
+# recovery.conf, whose other lines (restore_command) stay. There an empty primary_conninfo would have the
+# receiver connect to libpq's default, so it is left out.
 standby() {
 	if [ -n "${settings:-}" ]; then
 		conf=$1/postgresql.auto.conf
@@ -148,19 +151,24 @@ standby() {
 			printf '%s\n' "$settings" >>"$conf.new"
 		else
 			printf '%s\n' "$settings" | grep '^cstproxy' >>"$conf.new" || :
-			printf '%s\n' "$settings" | grep '^primary' >"$1/recovery.new" || :
 		fi
 		sync "$conf.new"
 		mv "$conf.new" "$conf"
 	fi
 	if [ "$major" -ge 12 ]; then
 		touch "$1/standby.signal" && sync "$1/standby.signal" "$1"
-		return
+	elif [ -n "${settings:-}" ] || [ ! -e "$1/recovery.conf" ]; then
+		{
+			grep -Eiv '^[[:space:]]*(primary_conninfo|primary_slot_name|standby_mode|recovery_target_timeline)[[:space:]=]' "$1/recovery.conf" 2>/dev/null || :
+			printf '%s\n' "${settings:-}" | grep '^primary' | grep -v " = ''\$" || :
+			printf 'standby_mode = on\nrecovery_target_timeline = latest\n'
+		} >"$1/recovery.new" && sync "$1/recovery.new" && mv "$1/recovery.new" "$1/recovery.conf" && sync "$1"
 	fi
-	if [ -e "$1/recovery.new" ] || [ ! -e "$1/recovery.conf" ]; then
-		printf 'standby_mode = on\nrecovery_target_timeline = latest\n' >>"$1/recovery.new" &&
-			sync "$1/recovery.new" && mv "$1/recovery.new" "$1/recovery.conf" && sync "$1"
-	fi
+}
+
+# signals is what has the server come up as a standby.
+signals() {
+	if [ "$major" -ge 12 ]; then echo "$pgdata/standby.signal"; else echo "$pgdata/recovery.conf"; fi
 }
 
 # rename FROM TO, durable.
@@ -177,7 +185,7 @@ own_files() {
 	for file in "$1"/*; do
 		[ -f "$file" ] || continue
 		case ${file##*/} in
-		PG_VERSION | postmaster.pid | backup_label* | backup_manifest* | tablespace_map* | current_logfiles | *.signal | recovery.* | *.log | *.new) continue ;;
+		PG_VERSION | postmaster.pid | backup_label* | backup_manifest* | tablespace_map* | current_logfiles | *.signal | recovery.done | *.log | *.new) continue ;;
 		esac
 		if [ "$(wc -c <"$file")" -le 1048576 ]; then cp -pP "$file" "$2.part/"; fi
 	done

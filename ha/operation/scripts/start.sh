@@ -1,11 +1,12 @@
 # Starts a stopped server: as what its directory says, or, with role=primary, as a primary.
 programs pg_ctl pg_controldata
 unfinished
-if [ "$role" = primary ] && [ "$major" -ge 12 ]; then
+if [ "$role" = primary ]; then
+	signal=$(signals)
 	case $(control "$pgdata" 'Database cluster state') in
-	'in archive recovery' | 'shut down in recovery') [ ! -e "$pgdata/standby.signal" ] || fail 45 "$pgdata was a standby when it stopped: that is a promotion, not a restart" ;;
+	'in archive recovery' | 'shut down in recovery') [ ! -e "$signal" ] || fail 45 "$pgdata was a standby when it stopped: that is a promotion, not a restart" ;;
 	esac
-	rm -f "$pgdata/standby.signal"
+	rm -f "$signal"
 	sync "$pgdata"
 fi
 start_server
