@@ -21,7 +21,11 @@ func newLastLSNCommand(o *ctlOptions) *cobra.Command {
 				if err != nil {
 					return report{}, err
 				}
-				return lsnReport(list, o.node), nil
+				r := lsnReport(list, o.node)
+				if o.node != 0 && len(r.tables[0].rows) == 0 {
+					return report{}, o.noNode()
+				}
+				return r, nil
 			})
 		},
 	}
@@ -61,7 +65,11 @@ func newDelayCommand(o *ctlOptions) *cobra.Command {
 				if err != nil {
 					return report{}, err
 				}
-				return delayReport(list, o.node), nil
+				r := delayReport(list, o.node)
+				if o.node != 0 && len(r.tables[0].rows) == 0 {
+					return report{}, o.noNode()
+				}
+				return r, nil
 			})
 		},
 	}

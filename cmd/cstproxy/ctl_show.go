@@ -25,17 +25,21 @@ func newShowCommand(o *ctlOptions) *cobra.Command {
 				if err != nil {
 					return report{}, err
 				}
-				return showReport(o.only(clusters), c.Address()), nil
+				if clusters, err = o.only(clusters); err != nil {
+					return report{}, err
+				}
+				return showReport(clusters, c.Address()), nil
 			})
 		},
 	}
 }
 
 // only keeps the node that -i names.
-func (o *ctlOptions) only(clusters []admin.Cluster) []admin.Cluster {
+func (o *ctlOptions) only(clusters []admin.Cluster) ([]admin.Cluster, error) {
 	if o.node == 0 {
-		return clusters
+		return clusters, nil
 	}
+	found := false
 	for i := range clusters {
 		var kept []admin.Node
 		for _, n := range clusters[i].Nodes {
@@ -44,8 +48,16 @@ func (o *ctlOptions) only(clusters []admin.Cluster) []admin.Cluster {
 			}
 		}
 		clusters[i].Nodes = kept
+		found = found || len(kept) > 0
 	}
-	return clusters
+	if !found {
+		return nil, o.noNode()
+	}
+	return clusters, nil
+}
+
+func (o *ctlOptions) noNode() error {
+	return usagef("there is no node %d; ctl show lists the nodes", o.node)
 }
 
 // showReport has CLup's two lists with CLup's columns first, in its order, and ours behind them.

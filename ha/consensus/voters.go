@@ -14,6 +14,9 @@ import (
 // ErrRefused is wrapped by every refusal to change the voters; the text says why.
 var ErrRefused = errors.New("refused")
 
+// ErrNoMember says that no member of the fleet has the name.
+var ErrNoMember = errors.New("the fleet has no member of this name")
+
 // Role is what part a member of the log has.
 type Role string
 
@@ -94,7 +97,7 @@ func (l *Log) Readmit(ctx context.Context, member peer.Member) error {
 		}
 		return l.admit(ctx, member, theirs.ID, known.Role)
 	}
-	return fmt.Errorf("readmit member %s: %w: the fleet does not know it", member.Name, ErrRefused)
+	return fmt.Errorf("readmit member %s: %w", member.Name, ErrNoMember)
 }
 
 // Remove takes a member out of the log. A leader that removes itself leads no more.
@@ -114,7 +117,7 @@ func (l *Log) Remove(ctx context.Context, name string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("remove member %s: %w: the fleet does not know it", name, ErrRefused)
+	return fmt.Errorf("remove member %s: %w", name, ErrNoMember)
 }
 
 // introduceTo asks a member who it is.

@@ -69,8 +69,8 @@ type kind struct {
 }
 
 func kinds() []kind {
-	return []kind{{"unknown", ha.ErrUnknown}, {"policy", ha.ErrPolicy}, {"refused", ha.ErrRefused}, {"refused", consensus.ErrRefused}, {"not leader", consensus.ErrNotLeader},
-		{"outcome unknown", consensus.ErrUnknownOutcome}, {"expired", context.DeadlineExceeded}}
+	return []kind{{"unknown", ha.ErrUnknown}, {"policy", ha.ErrPolicy}, {"refused", ha.ErrRefused}, {"unknown", consensus.ErrNoMember}, {"refused", consensus.ErrRefused},
+		{"not leader", consensus.ErrNotLeader}, {"outcome unknown", consensus.ErrUnknownOutcome}, {"expired", context.DeadlineExceeded}}
 }
 
 func failureOf(err error) *failure {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ type request struct {
 // Froze and Unfroze, which are done at once. It begins at most once, also when the leadership moves
 // meanwhile. nil means agreed on, not done: TaskLog and Record show what becomes of it.
 //
-// Errors: ha.ErrUnknown, no such cluster; ha.ErrRefused, with the sentence for the operator;
+// Errors: ha.ErrUnknown, no such cluster or node; ha.ErrRefused, with the sentence for the operator;
 // ErrNoLeader, nothing was begun; consensus.ErrUnknownOutcome.
 func (f *Fleet) Command(ctx context.Context, c Command) (record.OperationID, error) {
 	op, err := f.order(ctx, request{Command: c})
@@ -128,7 +129,11 @@ func (f *Fleet) command(ctx context.Context, q request) (record.Operation, error
 		if op := q.begun(known); op != nil {
 			return *op, nil
 		}
-		entry, err := q.entry(f.picture(s, known))
+		p := f.picture(s, known)
+		if q.Node != 0 && !slices.ContainsFunc(p.Nodes, func(n decide.Node) bool { return n.ID == q.Node }) {
+			return record.Operation{}, &failure{Kind: "unknown", Text: fmt.Sprintf("cluster %s has no node %d", q.Cluster, q.Node)}
+		}
+		entry, err := q.entry(p)
 		if err != nil {
 			return record.Operation{}, &failure{Kind: "refused", Text: err.Error()}
 		}

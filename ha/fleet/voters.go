@@ -24,7 +24,7 @@ func (f *Fleet) Voter(ctx context.Context, c Change) error {
 		return refused("a member alone has no other voters; configure [fleet] on all members first")
 	}
 	if c.Verb == "remove" && f.role(c.Member.Name) == "" {
-		return refused("there is no member %q", c.Member.Name)
+		return &failure{Kind: "unknown", Text: fmt.Sprintf("the fleet has no member %q", c.Member.Name)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
