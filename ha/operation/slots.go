@@ -74,7 +74,7 @@ func (s *Slots) Step(ctx context.Context, c *record.Cluster) (lost map[topology.
 		if b != primary && (b.seen.Role != topology.RoleStandby || c.Mark(id).Quarantine != "") || b.seen.Version < slotsFrom {
 			continue
 		}
-		if err := s.keep(ctx, b, s.wanted(b, primary, bearers, c)); err != nil {
+		if err := b.conn.KeepSlots(ctx, b.slots, s.wanted(b, primary, bearers, c)); err != nil {
 			errs = append(errs, fmt.Errorf("slots of node %d: %w", id, err))
 		}
 	}
@@ -177,6 +177,7 @@ func (s *Slots) wanted(b, primary *bearer, bearers map[topology.NodeID]*bearer, 
 		}
 		have := b.slot(n.Node)
 		switch {
+		case b == primary && c.Tasks[id] != nil: // it is being made to follow by this slot, and waits for ever without
 		case s.lost[id] != "" && c.Tasks[id] == nil:
 			continue // what it held is gone, or is to be
 		case have == nil && (b.limit < 0 || to == 0):
@@ -187,16 +188,4 @@ func (s *Slots) wanted(b, primary *bearer, bearers map[topology.NodeID]*bearer, 
 		want[pgnode.SlotName(n.Node)] = to
 	}
 	return want
-}
-
-// keep is pgnode's KeepSlots, after slots that are lost were dropped: such a one serves nobody any more.
-func (s *Slots) keep(ctx context.Context, b *bearer, want map[string]topology.LSN) error {
-	for _, slot := range b.slots {
-		if _, wanted := want[slot.Name]; wanted && slot.Lost {
-			if err := b.conn.DropSlot(ctx, slot.Name); err != nil {
-				return err
-			}
-		}
-	}
-	return b.conn.KeepSlots(ctx, want)
 }

@@ -122,4 +122,8 @@ func TestWhereNothingBoundsSlotsOnlyThoseInUseAreKept(t *testing.T) {
 		t.Errorf("with a limit: %v", lost)
 	}
 	s.reads(a, slotsSQL, "")
+	// Who is being repaired was told to follow by its slot.
+	c.Tasks = map[topology.NodeID]*record.Operation{2: {ID: 2, Kind: record.Repair, Node: 2}}
+	s.step(slots, c)
+	s.reads(a, slotsSQL, "cstproxy_node2")
 }

@@ -368,7 +368,11 @@ func (v versioned) bearsSlots(t *testing.T) {
 	ctx, conn := v.within(), v.ask(v.a)
 	v.sql(v.a, "SELECT pg_create_physical_replication_slot('theirs', true)")
 	for _, want := range []map[string]topology.LSN{{"cstproxy_node3": 0, "cstproxy_gone": 0}, {"cstproxy_node3": 0}} {
-		if err := conn.KeepSlots(ctx, want); err != nil {
+		have, err := conn.Slots(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.KeepSlots(ctx, have, want); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -397,4 +401,48 @@ func (v versioned) copied(t *testing.T) {
 	}
 	v.arrives(v.a, v.b)
 	v.reads(v.b, "SELECT count(*), current_setting('cluster_name') FROM t WHERE x = 2", "0\t"+v.b.Name)
+}
+
+// A minor version is taken into use on one host after the other: the installed one and an older one of the
+// same major version serve one another, there and back.
+func TestMinorVersionsAreMixed(t *testing.T) {
+	for _, dir := range folders(t) {
+		if majorOf(t, dir) != newestCopied(t) {
+			continue
+		}
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			v := versioned{major: majorOf(t, dir)}
+			v.stage = newStage(t, pglocal.Options{Standbys: 1, StandbyPrograms: filepath.Join(dir, "bin")})
+			v.a, v.b = v.pg.Nodes()[0], v.pg.Nodes()[1]
+			programs := programsOf(t, dir)
+			v.Executor = v.executor(func(n *Node) {
+				if int(n.ID) == v.b.ID {
+					n.BinDir = programs
+				}
+			})
+			t.Cleanup(v.showLogs)
+			if one, other := v.sql(v.a, "SHOW server_version_num"), v.sql(v.b, "SHOW server_version_num"); one == other {
+				t.Fatalf("both are %s: nothing is mixed", one)
+			}
+			v.sql(v.a, "CREATE TABLE t (x int)")
+			v.arrives(v.a, v.b)
+			from, to := v.a, v.b
+			for epoch := topology.Epoch(2); epoch < 4; epoch++ {
+				v.hand(epoch, from, to)
+				from, to = to, from
+			}
+		})
+	}
+}
+
+// hand is a switchover of two servers.
+func (v versioned) hand(epoch topology.Epoch, old, next *pglocal.Node) {
+	v.t.Helper()
+	v.must(mode(action(decide.Stop, old, epoch, record.Fence), "fast"))
+	v.must(action(decide.Recruit, next, epoch, record.Fence), action(decide.PromoteIt, next, epoch, record.Promote))
+	r := v.must(from(action(decide.Follow, old, epoch, record.After), next))
+	if !r.Fact.Streaming || r.Fact.Role != topology.RoleStandby || r.Fact.History.Timeline != topology.Timeline(epoch) {
+		v.t.Fatalf("%+v", r.Fact)
+	}
+	v.arrives(next, old)
 }

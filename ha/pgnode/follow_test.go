@@ -170,7 +170,7 @@ func TestSlotsAreKeptOnAStandbyAsWell(t *testing.T) {
 	psql(t, b, "SELECT pg_create_physical_replication_slot('somebodys', true)")
 	c := connect(t, server(t, b, "postgres"))
 	for range 2 {
-		if err := c.KeepSlots(t.Context(), map[string]topology.LSN{"cstproxy_x": 0, "cstproxy_y": 0}); err != nil {
+		if err := c.KeepSlots(t.Context(), nil, map[string]topology.LSN{"cstproxy_x": 0, "cstproxy_y": 0}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,17 +184,18 @@ func TestSlotsAreKeptOnAStandbyAsWell(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := observe(t, c)
-	if err := c.KeepSlots(t.Context(), map[string]topology.LSN{"cstproxy_x": o.Replay}); err != nil {
+	psql(t, b, "SELECT pg_create_physical_replication_slot('cstproxy_new', true)") // after the listing
+	if err := c.KeepSlots(t.Context(), before, map[string]topology.LSN{"cstproxy_x": o.Replay}); err != nil {
 		t.Fatal(err)
 	}
 	after, err := c.Slots(t.Context())
-	if err != nil || len(after) != 2 || after[0].Restart <= before[0].Restart || after[1].Name != "somebodys" {
+	if err != nil || len(after) != 3 || after[0].Name != "cstproxy_new" || after[1].Restart <= before[0].Restart || after[2].Name != "somebodys" {
 		t.Fatalf("%+v, %v", after, err)
 	}
 	if err := c.DropSlot(t.Context(), "somebodys"); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := c.Slots(t.Context()); err != nil || len(again) != 2 {
+	if again, err := c.Slots(t.Context()); err != nil || len(again) != 3 {
 		t.Errorf("a user's slot was dropped: %+v, %v", again, err)
 	}
 	if err := c.MakeSlot(t.Context(), "It's"); !errors.Is(err, ErrSlotName) {

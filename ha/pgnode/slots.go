@@ -108,14 +108,11 @@ func (c *Conn) DropSlot(ctx context.Context, name string) error {
 }
 
 // KeepSlots has exactly the slots of want among ours: missing ones are made, present ones moved on to
-// the position (0: where they are), others that nobody uses dropped.
-func (c *Conn) KeepSlots(ctx context.Context, want map[string]topology.LSN) error {
-	have, err := c.Slots(ctx)
-	if err != nil {
-		return fmt.Errorf("list slots: %w", err)
-	}
+// the position (0: where they are), lost ones made anew, and others of have that nobody uses dropped. What
+// was made since have was read stays: somebody needs it.
+func (c *Conn) KeepSlots(ctx context.Context, have []Slot, want map[string]topology.LSN) error {
 	for _, s := range have {
-		if _, wanted := want[s.Name]; !wanted && strings.HasPrefix(s.Name, slotPrefix) {
+		if _, wanted := want[s.Name]; (!wanted || s.Lost) && strings.HasPrefix(s.Name, slotPrefix) {
 			if err := c.DropSlot(ctx, s.Name); err != nil {
 				return err
 			}
