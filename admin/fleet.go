@@ -13,6 +13,7 @@ type Fleet interface {
 	Tasks
 	Council
 	Keeper
+	Policymaker
 }
 
 // Orders are what operators want done.
@@ -301,6 +302,9 @@ type Meta struct {
 	ReadVIP  string `json:"read_vip,omitempty"`
 	// Configuration is the cluster's part of this member's file, without secrets.
 	Configuration any `json:"configuration,omitempty"`
+	// Policies are the values by which the fleet decides, without their changes; they win over
+	// Configuration. Only the server sets them, for `ctl get_meta`.
+	Policies *Policies `json:"policies,omitempty"`
 }
 
 // MetaSync is synchronous_standby_names as agreed on.

@@ -37,6 +37,8 @@ func (s *Server) routeFleet(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/clusters/{cluster}/tasks/{id}/log", s.asking(s.taskLog))
 	mux.HandleFunc("GET /api/v1/clusters/{cluster}/evidence", s.asking(s.evidence))
 	mux.HandleFunc("GET /api/v1/clusters/{cluster}/meta", s.asking(s.meta))
+	mux.HandleFunc("GET /api/v1/clusters/{cluster}/policies", s.asking(s.policies))
+	mux.HandleFunc("POST /api/v1/clusters/{cluster}/policies", s.changing(s.changePolicies))
 	mux.HandleFunc("GET /api/v1/status", s.process)
 	mux.HandleFunc("GET /history", s.asking(s.history))
 	mux.HandleFunc("GET /cluster", s.patroniCluster)
@@ -231,7 +233,16 @@ func (s *Server) meta(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.parts.Fleet.Meta(name)
+	m, err := s.parts.Fleet.Meta(name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.parts.Fleet.Policies(name)
+	if err != nil {
+		return nil, err
+	}
+	p.Changes, m.Policies = nil, &p
+	return m, nil
 }
 
 // process answers `cstproxy status` and stop.

@@ -223,7 +223,7 @@ func status(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, ErrRefused):
 		return http.StatusConflict
-	case errors.Is(err, ErrAddress), errors.Is(err, errMalformed):
+	case errors.Is(err, ErrAddress), errors.Is(err, errMalformed), errors.Is(err, ErrInvalid):
 		return http.StatusBadRequest
 	case errors.Is(err, ErrNoLeader):
 		return http.StatusServiceUnavailable

@@ -259,7 +259,7 @@ func TestCtlSaysHowATaskEnded(t *testing.T) {
 		{"no time", &scripted{}, "switch -i 3 --yes --at noon", 2, `--at "noon"`},
 		{"voters", &scripted{}, "voter remove m1", 4, "remove m1: of 3 voters there will be 2; 0 of them may fail, and below 2 nothing is decided any more"},
 		{"adopt unasked", &scripted{}, "adopt", 4, "two fleets"},
-		{"change_meta", &scripted{}, "change_meta", 2, "change them there on every member"},
+		{"change_meta", &scripted{}, "change_meta", 2, "The keys are on_crash, restart_budget"},
 		{"init fails", &scripted{fail: errors.New("node 3: no key")}, "init", 1, "node 3: no key"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

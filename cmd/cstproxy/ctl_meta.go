@@ -32,24 +32,6 @@ func newGetMetaCommand(o *ctlOptions) *cobra.Command {
 	}
 }
 
-func newChangeMetaCommand(o *ctlOptions) *cobra.Command {
-	return &cobra.Command{
-		Use:     "change_meta",
-		Aliases: []string{"edit-config"},
-		Short:   "Say where metadata is changed",
-		Args:    takes(cobra.ArbitraryArgs),
-		RunE: func(*cobra.Command, []string) error {
-			path, err := configFile(o.file)
-			if err != nil {
-				path = "the configuration file"
-			}
-			return usagef("nodes, priorities, tags, VIPs and limits are in %[1]s: change them there on every member, then run: cstproxy check -f %[1]s && systemctl reload cstproxy\n"+
-				"the primary, the epoch and the standbys are observed and agreed on: use ctl switch, failover, repair\n"+
-				"automatic action is stopped and allowed by ctl froze and unfroze, voters are changed by ctl voter", path)
-		},
-	}
-}
-
 func newLogCommand(o *ctlOptions) *cobra.Command {
 	follow := false
 	cmd := &cobra.Command{

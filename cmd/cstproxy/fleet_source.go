@@ -17,6 +17,7 @@ import (
 	"github.com/cstproxy/cstproxy/ha/consensus"
 	"github.com/cstproxy/cstproxy/ha/decide"
 	"github.com/cstproxy/cstproxy/ha/fleet"
+	"github.com/cstproxy/cstproxy/ha/member"
 	"github.com/cstproxy/cstproxy/ha/peer"
 	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/topology"
@@ -27,6 +28,8 @@ type fleetSource struct {
 	fleet   *fleet.Fleet
 	prepare func(ctx context.Context, cluster string, line func(string)) error
 	file    func(cluster string) clusterFile
+	// policies are those that this member would have in force with values of the log.
+	policies func(cluster string, values map[string]string) (member.Policies, error)
 
 	mu   sync.Mutex
 	kept map[string]keptFile // by cluster
@@ -50,8 +53,10 @@ type clusterFile struct {
 
 // newFleetSource returns the spokesman of f. prepare is what `ctl init` does; file tells what is
 // configured now.
-func newFleetSource(f *fleet.Fleet, prepare func(context.Context, string, func(string)) error, file func(cluster string) clusterFile) *fleetSource {
-	return &fleetSource{fleet: f, prepare: prepare, file: file, kept: map[string]keptFile{}}
+func newFleetSource(f *fleet.Fleet, prepare func(context.Context, string, func(string)) error, file func(cluster string) clusterFile,
+	policies func(string, map[string]string) (member.Policies, error),
+) *fleetSource {
+	return &fleetSource{fleet: f, prepare: prepare, file: file, policies: policies, kept: map[string]keptFile{}}
 }
 
 // configured is what the file says of the cluster, or said lately.
@@ -307,7 +312,7 @@ func taskOf(cluster string, o *record.Operation) admin.Task {
 
 // fleetError gives the fleet's errors the kind that chooses the HTTP status; their words stay.
 func fleetError(err error) error {
-	for _, k := range []struct{ is, kind error }{{ha.ErrUnknown, admin.ErrUnknown}, {ha.ErrRefused, admin.ErrRefused},
+	for _, k := range []struct{ is, kind error }{{ha.ErrPolicy, admin.ErrInvalid}, {ha.ErrUnknown, admin.ErrUnknown}, {ha.ErrRefused, admin.ErrRefused},
 		{fleet.ErrNoLeader, admin.ErrNoLeader}, {consensus.ErrUnknownOutcome, admin.ErrOutcome}} {
 		if errors.Is(err, k.is) {
 			return &fleetFailure{err, k.kind}

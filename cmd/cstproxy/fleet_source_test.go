@@ -38,7 +38,7 @@ func newLone(t *testing.T) *lone {
 	}
 	facts[1] = decide.Fact{Role: topology.RolePrimary, SystemID: 7, History: topology.History{Timeline: 1}, Write: 0x5000000, Running: true, Complete: true}
 	l.facts <- facts
-	cluster.Servers = fleet.Servers{Look: l.look, Rule: func(ha.Ruling) {}, Do: l.do}
+	cluster.Servers = fleet.Servers{Look: l.look, Rule: func(ha.Ruling) {}, Do: l.do, Check: l.check}
 	log, err := consensus.New(consensus.DefaultConfig("m1"), nil, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestOperatorsSteerARealFleetThroughHTTP(t *testing.T) {
 		return errors.New("node 3: no key")
 	}, func(string) clusterFile {
 		return clusterFile{WriteVIP: "192.168.56.40", Values: map[string]string{"nodes": "3", "name": `"a b"`, "hooks": "[x"}}
-	})
+	}, l.policies)
 	f := manual{}
 	file, address := servePort(t, admin.Parts{Observer: f, Backends: f, Nodes: f, Replication: f, Fleet: source})
 	ctl := func(want int, args string) string {
@@ -122,6 +122,11 @@ func TestOperatorsSteerARealFleetThroughHTTP(t *testing.T) {
 		t.Errorf("show does not say that it is frozen:\n%s", out)
 	}
 	ctl(0, "unfroze")
+	for _, order := range []string{"switch -i 9", "failover -i 9", "repair -i 9", "clone -i 9", "node restart -i 9"} {
+		if out := ctl(2, order+" --yes"); !strings.Contains(out, "has no node 9") {
+			t.Errorf("%s: %s", order, out)
+		}
+	}
 	if out := ctl(4, "switch -i 1 --yes"); !strings.Contains(out, "node 1 is the primary already") {
 		t.Error(out)
 	}
@@ -136,6 +141,24 @@ func TestOperatorsSteerARealFleetThroughHTTP(t *testing.T) {
 	}
 	if out := ctl(0, "get_meta -o json"); !strings.Contains(out, `"primary": 2`) || !strings.Contains(out, `"nodes": 3`) || !strings.Contains(out, `"name": "a b"`) || !strings.Contains(out, `"hooks": "[x"`) || !strings.Contains(out, `"write_vip": "192.168.56.40"`) {
 		t.Error(out)
+	}
+	for _, c := range []struct {
+		code int
+		args string
+		says string
+	}{
+		{0, "change_meta gray_after=3s max_repairs=5 --why drill --yes", `"3s"`},
+		{4, "change_meta gray_after=9s --version 0 --yes", "the policies of cluster01 are at version 1, not 0: "},
+		{2, "change_meta switch_drain=6s --yes", "switch_budget is 5s, must be at least 6.5s"},
+		{2, "change_meta ssh_user=x --yes", "stays in the file"},
+		{0, "get_meta -o json", `"changed": true`},
+		{0, "change_meta --unset max_repairs --yes", "file"},
+		{0, "change_meta --unset max_repairs --yes", "cluster01       2       0"},
+		{0, "change_meta --history", "max_repairs unset (was 5)"},
+	} {
+		if out := ctl(c.code, c.args); !strings.Contains(out, c.says) {
+			t.Errorf("%s: %s", c.args, out)
+		}
 	}
 	if out := ctl(0, "evidence"); !strings.Contains(out, "answers") {
 		t.Error(out)

@@ -119,7 +119,7 @@ func newService(cfg *conf.Config, ring *admin.Ring, log *zap.Logger) (*service, 
 		Live: s.data.pulse.alive, Ready: s.data.ready, Stats: s.data.stats, Collectors: s.data.collectors(), Version: version,
 	}
 	if s.member != nil {
-		parts.Fleet = newFleetSource(s.member.Fleet(), s.member.Init, s.file)
+		parts.Fleet = newFleetSource(s.member.Fleet(), s.member.Init, s.file, s.member.Policies)
 	}
 	s.admin = admin.New(cfg.Admin, ln, parts, log.Named("admin"))
 	log.Info("admin port is open", zap.String("address", ln.Addr().String()))

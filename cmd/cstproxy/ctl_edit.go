@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/cstproxy/cstproxy/admin"
+)
+
+// interactive says whether an editor could be shown.
+func interactive(cmd *cobra.Command) bool {
+	for _, end := range []any{cmd.InOrStdin(), cmd.OutOrStdout()} {
+		f, ok := end.(*os.File)
+		if !ok || !term.IsTerminal(int(f.Fd())) {
+			return false
+		}
+	}
+	return true
+}
+
+// editPolicies opens $VISUAL or $EDITOR on the policies and hands what was changed in them to then. The
+// file is kept when then could not do it: nobody types it twice.
+func editPolicies(cmd *cobra.Command, p policyChange, then func(policyChange) error) error {
+	f, err := os.CreateTemp("", "cstproxy-"+p.order.Cluster+"-*.toml")
+	if err != nil {
+		return fmt.Errorf("edit the policies: %w", err)
+	}
+	_, err = f.WriteString(policyFile(p))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("edit the policies: %w", err)
+	}
+	if err := runEditor(cmd, f.Name()); err != nil {
+		return err
+	}
+	p.order.Set, p.order.Unset, err = readEdited(f.Name(), p.now)
+	switch {
+	case err == nil && len(p.order.Set)+len(p.order.Unset) == 0:
+		fmt.Fprintln(cmd.ErrOrStderr(), "nothing was changed")
+	case err == nil:
+		err = then(p)
+	}
+	if err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "what was edited is in %s\n", f.Name())
+		return err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return fmt.Errorf("edit the policies: %w", err)
+	}
+	return nil
+}
+
+func runEditor(cmd *cobra.Command, file string) error {
+	editor := "vi"
+	for _, name := range []string{"EDITOR", "VISUAL"} {
+		if e := os.Getenv(name); e != "" {
+			editor = e
+		}
+	}
+	// The variable may hold arguments: the shell splits it, as for every program that obeys it.
+	run := exec.CommandContext(cmd.Context(), "sh", "-c", editor+` "$1"`, "sh", file)
+	run.Stdin, run.Stdout, run.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+	if err := run.Run(); err != nil {
+		return fmt.Errorf("the editor (%s) failed, nothing is changed: %w: %w", editor, err, admin.ErrRefused)
+	}
+	return nil
+}
+
+// policyFile is what is edited.
+func policyFile(p policyChange) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# The policies of %s, version %d. Change values, then leave the editor; you are asked before anything is done.\n"+
+		"# A line that is taken out lets each member's file say the value again.\n\n", p.order.Cluster, p.now.Version)
+	for _, v := range p.now.Policies {
+		fmt.Fprintf(&b, "%s = %s", v.Key, v.Value)
+		if v.Changed {
+			fmt.Fprintf(&b, " # changed in the log; the file says %s", v.File)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// readEdited is the difference between the edited file and what it was.
+func readEdited(file string, was admin.Policies) (map[string]json.RawMessage, []string, error) {
+	doc := map[string]any{}
+	if _, err := toml.DecodeFile(file, &doc); err != nil {
+		return nil, nil, usagef("what was edited is not TOML: %v", err)
+	}
+	set, unset := map[string]json.RawMessage{}, []string(nil)
+	if err := flatten("", doc, set); err != nil {
+		return nil, nil, err
+	}
+	for _, p := range was.Policies {
+		value, there := set[p.Key]
+		switch {
+		case !there && p.Changed:
+			unset = append(unset, p.Key)
+		case string(value) == string(p.Value):
+			delete(set, p.Key)
+		}
+	}
+	return set, unset, nil
+}
+
+// flatten writes the values of a table into all, by their dotted keys.
+func flatten(prefix string, table map[string]any, all map[string]json.RawMessage) error {
+	for key, value := range table {
+		switch v := value.(type) {
+		case map[string]any:
+			if err := flatten(prefix+key+".", v, all); err != nil {
+				return err
+			}
+		case string, int64, bool:
+			raw, err := json.Marshal(v)
+			if err != nil {
+				return usagef("%s%s: %v", prefix, key, err)
+			}
+			all[prefix+key] = raw
+		default:
+			return usagef("%s%s: a policy is a text in quotes, a whole number, true or false", prefix, key)
+		}
+	}
+	return nil
+}
