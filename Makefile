@@ -15,7 +15,10 @@ VERSION  = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # and the tests of what the allocator or the clock say are meaningless under it.
 TESTFLAGS = -timeout 25m
 
-.PHONY: demo build install deps test oracle unit e2e rto soak sim lint fuzz bench-quick clean
+# Servers of these are fetched for `make test`; `make versions` fetches and tests 10 to 18.
+TESTED   = 10 12 17
+
+.PHONY: demo build install deps test versions oracle unit e2e rto soak sim lint fuzz bench-quick clean
 
 demo: ## a primary, two standbys, cstproxy on port 9999, a failover now and then, until Ctrl-C; DEMO=--check judges
 	@scripts/install-deps demo
@@ -32,9 +35,14 @@ deps:
 	@scripts/install-deps test
 
 test: deps lint build ## everything that decides
-	go test -race $(TESTFLAGS) $$(go list ./... | grep -v /e2e$$)
+	CST_VERSIONS=$$(scripts/postgres-versions $(TESTED)) && export CST_VERSIONS && \
+		go test -race $(TESTFLAGS) $$(go list ./... | grep -v /e2e$$)
 	cd router/oracle && go test $(TESTFLAGS) ./...
 	CST_BINARY=$(CURDIR)/$(BIN) go test -count=1 -p 1 -timeout 20m $(TESTFLAGS) ./cmd/cstproxy/e2e ./ha/e2e
+
+versions: deps ## what cstproxy does to servers, with those of PostgreSQL 10 to 18, and 15 of two minor versions
+	CST_VERSIONS=$$(scripts/postgres-versions) && export CST_VERSIONS && \
+		go test -count=1 -v $(TESTFLAGS) -run '^TestServersOfEveryVersion|^TestMinorVersions' ./ha/operation
 
 oracle: deps ## the classifier against PostgreSQL's grammar and its regression suite
 	cd router/oracle && go test $(TESTFLAGS) ./... && go test -run '^$$' -fuzz FuzzReadHasNoWrite -fuzztime 30s .

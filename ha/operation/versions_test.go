@@ -120,6 +120,7 @@ type versioned struct {
 func TestServersOfEveryVersionAreOperated(t *testing.T) {
 	for _, dir := range folders(t) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
+			t.Parallel()
 			settings := rewindable()
 			settings["wal_retrieve_retry_interval"] = "'100ms'"
 			v := versioned{major: majorOf(t, dir)}

@@ -3,6 +3,7 @@ package pgnode
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/cstproxy/cstproxy/ha/topology"
@@ -19,7 +20,7 @@ type Facts struct {
 	// Upstream is the "host:port" that its WAL receiver has connected to, or without a receiver the
 	// one that primary_conninfo names; empty when neither is known.
 	Upstream string
-	Slot     string // primary_slot_name
+	Slot     string // primary_slot_name; before version 12 that of the WAL receiver
 	DataDir  string
 	// Receiver: a WAL receiver process exists, in whatever state; Streaming: it has connected to
 	// Upstream. One whose upstream then refuses it (another branch, no slot) is gone within
@@ -37,7 +38,7 @@ type Facts struct {
 // Columns that a version does not have are NULL by way of to_jsonb. A receiver that is still
 // connecting is not in pg_stat_wal_receiver, but its process is in pg_stat_activity.
 const factsSQL = `SELECT current_setting('server_version_num'), pg_is_in_recovery(),
- current_setting('cstproxy.epoch', true), ` + conninfoColumn + `, current_setting('primary_slot_name', true),
+ current_setting('cstproxy.epoch', true), ` + conninfoColumn + `, ` + slotColumn + `,
  current_setting('data_directory'),
  w.j->>'status', w.j->>'pid', ` + senderColumns + `,
  EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver'),
@@ -50,10 +51,11 @@ const (
 	factsColumns = 21
 	// conninfoColumn is NULL for whom the setting is secret.
 	conninfoColumn = `CASE WHEN pg_has_role('pg_read_all_settings', 'MEMBER') THEN current_setting('primary_conninfo', true) END`
+	slotColumn     = `coalesce(current_setting('primary_slot_name', true), w.j->>'slot_name')`
 	// senderColumns are whom the WAL receiver w.j has connected to. Version 10 tells it only within the
-	// connection string, which it shows with values unquoted.
-	senderColumns = `coalesce(w.j->>'sender_host', substring(w.j->>'conninfo' FROM '(?:^| )host=([^ ]+)'), substring(w.j->>'conninfo' FROM '(?:^| )hostaddr=([^ ]+)')),
- coalesce(w.j->>'sender_port', substring(w.j->>'conninfo' FROM '(?:^| )port=([0-9]+)'))`
+	// connection string: with its values unquoted, or after a change of timeline as it was written.
+	senderColumns = `coalesce(w.j->>'sender_host', substring(w.j->>'conninfo' FROM '(?:^| )host *= *''?([^ '']+)'), substring(w.j->>'conninfo' FROM '(?:^| )hostaddr *= *''?([^ '']+)')),
+ coalesce(w.j->>'sender_port', substring(w.j->>'conninfo' FROM '(?:^| )port *= *''?([0-9]+)'))`
 	// completeColumn is about k, pg_control_recovery. A server in recovery that answers has replayed
 	// to where its directory is consistent; min_recovery_end_lsn is no sign: it rises with what is
 	// being replayed, ahead of the position that is shown, for as long as a conflict holds it up.
@@ -109,8 +111,13 @@ const enoughWAL = 512
 
 func repairWarnings(f *fields) []string {
 	hints, checksums, pages := f.text(), f.text(), f.text()
-	keep, segments, slotKeep, maxWAL := f.megabytes(), f.int64(), f.text(), f.megabytes()
-	keep = max(keep, segments*16) // wal_keep_segments, before version 13
+	keep, segments, slotKeep, maxWAL := f.megabytes(), f.text(), f.text(), f.megabytes()
+	setting := "wal_keep_size"
+	if segments != "" { // before version 13
+		setting = "wal_keep_segments"
+		n, _ := strconv.ParseInt(segments, 10, 64) // the server's own number
+		keep = n * 16
+	}
 	var list []string
 	if hints != "on" && checksums != "on" {
 		list = append(list, "neither wal_log_hints nor data checksums are on: pg_rewind is impossible, a repair copies everything")
@@ -119,7 +126,7 @@ func repairWarnings(f *fields) []string {
 		list = append(list, "full_page_writes is off: pg_rewind is impossible, and a power failure may corrupt pages")
 	}
 	if keep < enoughWAL {
-		list = append(list, fmt.Sprintf("wal_keep_size is %d MB: a standby that is away a little longer than that needs a rewind or a copy unless it has a slot", keep))
+		list = append(list, fmt.Sprintf("%s is %d MB: a standby that is away a little longer than that needs a rewind or a copy unless it has a slot", setting, keep))
 	}
 	if slotKeep == "-1" {
 		list = append(list, "max_slot_wal_keep_size is unlimited: the slot of a standby that does not return fills the primary's disk")

@@ -83,7 +83,7 @@ const probeSQL = `SELECT r.r,
  current_setting('max_connections'), current_setting('max_worker_processes'),
  current_setting('max_wal_senders'), current_setting('max_prepared_transactions'),
  current_setting('max_locks_per_transaction'),
- current_setting('cstproxy.epoch', true), ` + conninfoColumn + `, current_setting('primary_slot_name', true),
+ current_setting('cstproxy.epoch', true), ` + conninfoColumn + `, ` + slotColumn + `,
  ` + senderColumns + `,
  w.pid IS NOT NULL OR CASE WHEN r.r AND current_setting('cstproxy.epoch', true) ~ '^[0-9]+$'
    THEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver') ELSE false END,
