@@ -87,18 +87,28 @@ func hasWrite(log []walRecord, id int) bool {
 	return false
 }
 
-// read: I11, when a client reads. Of the writes that it must see only the newest is asked for that the
-// primary of the present epoch has: what an asynchronous failover has lost is nobody's to show.
-func (j *judge) read(m *member, s session, n *node, log []walRecord, must []int) {
+// answer is what a client is given to read.
+type answer struct {
+	member  *member
+	session session // as it was when the read began
+	node    *node
+	log     []walRecord // what the node had replayed
+	must    []int       // the writes that have to be there, by rising number
+}
+
+// read: I11. Of the writes only the newest is asked for that the primary of the present epoch has:
+// what an asynchronous failover has lost is nobody's to show.
+func (j *judge) read(a answer) {
+	s, n := &a.session, a.node
 	if s.ticket != (topology.Ticket{}) && !n.primary {
 		j.proved++
 	}
-	for i := len(must) - 1; i >= 0; i-- {
-		switch id := must[i]; {
-		case hasWrite(log, id):
+	for _, id := range slices.Backward(a.must) {
+		switch {
+		case hasWrite(a.log, id):
 			return
 		case hasWrite(j.lineage(), id):
-			j.fail("I11", fmt.Sprintf("a %s of %s, with ticket %v, reads from %s (%s, replayed %s of %s) without write %d, of which it was told", s.name(), m.name, s.ticket, n.name(), n.roleName(), position(len(log)), n.end(), id))
+			j.fail("I11", fmt.Sprintf("a %s of %s, with ticket %v, reads from %s (%s, replayed %s of %s) without write %d, of which it was told", s.name(), a.member.name, s.ticket, n.name(), n.roleName(), position(len(a.log)), n.end(), id))
 			return
 		}
 	}

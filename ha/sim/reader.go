@@ -95,7 +95,7 @@ func (c *client) read(s session) {
 			if id == v.Primary && (m.holder.Epoch() != v.Epoch || !m.holder.Held(m.now())) {
 				return // what the primary says is passed on only under the lease
 			}
-			w.read(m, s, n, log, must)
+			w.judge.read(answer{m, s, n, log, must})
 		})
 	})
 }
