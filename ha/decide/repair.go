@@ -140,8 +140,12 @@ func (p *Picture) comingUp(w *work, n *Node) Plan {
 }
 
 // stopSecond stops a server that runs as a primary beside the epoch's: in order, so that it can be
-// rewound, and at once when it does not obey.
+// rewound, and at once when it does not obey. One that somebody promoted while it could not be seen is
+// left to an operator (second).
 func (p *Picture) stopSecond(w *work, n *Node) Plan {
+	if p.automatic(w.op) && !p.leftBehind(n) {
+		return p.end(w.op, record.Undone, fmt.Sprintf("node %d runs as a primary, and cstproxy did not promote it", n.ID))
+	}
 	if mark := p.Record.Mark(n.ID); !mark.Twin && p.twin(n) {
 		mark.Twin = true
 		return p.mark(n, mark, fmt.Sprintf("node %d is on a timeline %d of its own, which nothing tells from the cluster's", n.ID, n.Fact.History.Timeline))

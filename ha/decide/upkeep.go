@@ -67,6 +67,9 @@ func (p *Picture) mark(n *Node, mark record.Mark, why string) Plan {
 func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 	ours := p.leftBehind(n)
 	why := fmt.Sprintf("it runs as a primary on timeline %d beside node %d", n.Fact.History.Timeline, p.Record.Epoch.Primary)
+	if !ours {
+		why += "; cstproxy did not promote it"
+	}
 	alarm := fmt.Sprintf("node %d: %s", n.ID, why)
 	twin := p.twin(n) && !mark.Twin
 	switch {
@@ -75,7 +78,6 @@ func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 	case mark.Quarantine == "" || twin:
 		mark.Quarantine, mark.Twin = why, mark.Twin || twin
 		if !ours {
-			mark.Quarantine += "; it was promoted by hand"
 			mark.Tries = max(mark.Tries, p.Policy.MaxRepairs)
 		}
 		plan := p.mark(n, mark, alarm)

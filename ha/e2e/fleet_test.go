@@ -353,6 +353,13 @@ func (f *Fleet) logs() {
 	}
 	for _, n := range f.nodes {
 		f.lab.t.Logf("%s:\n%s", n.Name, n.Log())
+		if n.pid.Load() == 0 {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience) // the test's own may have ended
+		now, err := n.Exec(ctx, "sh", "-c", `tail -n 40 /var/lib/postgresql/data*/cstproxy-start.log; ps -eo pid,ppid,etimes,stat,wchan:20,args | grep -v 'postgres: '`)
+		cancel()
+		f.lab.t.Logf("%s now: %v\n%s", n.Name, err, now)
 	}
 }
 

@@ -16,7 +16,7 @@ func TestAPromotionByHandCapturesNoWrites(t *testing.T) {
 	rebel := s.others()[1]
 	s.happens(rebel.Promote)
 	s.awaitSaid(patience, `"alarm"`, "primary on timeline")
-	s.awaitSaid(patience, "promoted by hand")
+	s.awaitSaid(patience, "cstproxy did not promote it")
 	s.awaitWrites("writes beside the second primary", time.Now())
 	if got, err := rebel.Psql(t.Context(), "SELECT pg_is_in_recovery()"); err != nil || got != "f" {
 		t.Errorf("%s was not left as it is: %q %v", rebel.Name, got, err)
