@@ -81,6 +81,9 @@ func (f *Fleet) amended(ctx context.Context, q amendment) (record.Meta, error) {
 			return record.Meta{}, err
 		}
 		next, err := state.Apply(entry)
+		if errors.Is(err, record.ErrMalformed) {
+			return record.Meta{}, &failure{Kind: "policy", Text: err.Error()}
+		}
 		if err == nil && !q.Trial {
 			entry.Proposer = f.cfg.Name
 			err = f.parts.Log.Propose(ctx, entry)

@@ -36,6 +36,9 @@ type world struct {
 	t       *testing.T
 	members []*member
 	cuts    cuts
+	key     *peer.Key
+	voters  []peer.Member
+	dir     string // a folder for each member's log
 
 	mu       sync.Mutex
 	servers  map[topology.NodeID]*server
@@ -65,7 +68,8 @@ type member struct {
 
 	mu     sync.Mutex
 	ruling ha.Ruling
-	frozen []string // each reason for which writes were held
+	frozen []string          // each reason for which writes were held
+	values map[string]string // of policies, as they were put in force last
 }
 
 func newWorld(t *testing.T, names ...string) *world {
@@ -87,22 +91,21 @@ func newWorldAfter(t *testing.T, stamps []Stamp, names ...string) *world {
 	}
 	key, err := peer.NewKey()
 	must(t, err)
-	dir := t.TempDir()
-	var voters []peer.Member
+	w.key, w.dir = key, t.TempDir()
 	for i, name := range names {
 		front, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		w.members = append(w.members, &member{world: w, name: name, at: i, front: front})
-		voters = append(voters, peer.Member{Name: name, Address: front.Addr().String()})
+		w.voters = append(w.voters, peer.Member{Name: name, Address: front.Addr().String()})
 	}
 	for _, n := range w.members {
-		n.start(key, voters, filepath.Join(dir, n.name))
+		n.start()
 	}
 	return w
 }
 
-func (n *member) start(key *peer.Key, voters []peer.Member, dir string) {
-	t := n.world.t
+func (n *member) start() {
+	t, key, voters, dir := n.world.t, n.world.key, n.world.voters, filepath.Join(n.world.dir, n.name)
 	t.Helper()
 	log := zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel)).Named(n.name)
 	cfg := consensus.DefaultConfig(n.name)
@@ -146,7 +149,7 @@ func (n *member) stop() {
 
 func (n *member) config() Config {
 	c := Cluster{Name: "c", Policy: decide.Policy{OnCrash: "failover", RestartBudget: time.Second, Gray: 5 * time.Second, MaxLag: 1 << 20, MaxRepairs: 3},
-		Servers: Servers{Look: n.world.look, Rule: n.rule, Prove: n.world.prove, Do: n.world.do, Stamps: n.world.remembered, Reign: n.reigns}}
+		Servers: Servers{Look: n.world.look, Rule: n.rule, Prove: n.world.prove, Do: n.world.do, Stamps: n.world.remembered, Reign: n.reigns, Amend: n.amend, Check: n.check}}
 	for id := topology.NodeID(1); id <= 3; id++ {
 		c.Nodes = append(c.Nodes, decide.Node{Node: topology.Node{ID: id, Host: "127.0.0.1", Port: 5430 + int(id)}, Managed: true})
 	}
