@@ -183,14 +183,23 @@ func evidenceReport(e admin.Evidence) report {
 }
 
 func newInitCommand(o *ctlOptions) *cobra.Command {
-	return &cobra.Command{
+	var clup clupFiles
+	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Prepare the cluster's hosts and servers for operations, and check them",
 		Long: "Init puts cstproxy's command wrapper on each host over SSH, makes the database and the table of the\n" +
 			"write heartbeat, and says what will stand in an operation's way: settings, missing programs, disks, a\n" +
-			"slow start of the login shell. It may be repeated at any time.",
+			"slow start of the login shell. It may be repeated at any time.\n\n" +
+			"With --from it talks to nobody: it makes the sections [[cluster]] of CLup's init.json, for a\n" +
+			"configuration file of yours, and says what it leaves out.",
 		Args: takes(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if clup.clusters != "" {
+				return importCLup(cmd, clup)
+			}
+			if clup.settings != "" || clup.write != "" {
+				return usagef("--clup-conf and --write go with --from")
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
 			c, err := o.client()
@@ -218,6 +227,10 @@ func newInitCommand(o *ctlOptions) *cobra.Command {
 			return report{data: lines, tables: []printable{t}}.print(cmd.OutOrStdout(), o.format)
 		},
 	}
+	cmd.Flags().StringVar(&clup.clusters, "from", "", "make the sections of CLup's init.json instead")
+	cmd.Flags().StringVar(&clup.settings, "clup-conf", "", "with --from: take over what there is in CLup's clup.conf; passwords and tokens are left out")
+	cmd.Flags().StringVar(&clup.write, "write", "", "with --from: into this new file (default: standard output)")
+	return cmd
 }
 
 func newAdoptCommand(o *ctlOptions) *cobra.Command {
