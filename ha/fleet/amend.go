@@ -92,7 +92,7 @@ func (f *Fleet) amended(ctx context.Context, q amendment) (record.Meta, error) {
 			meta := next.Clusters[q.Cluster].Policies()
 			if !q.Trial {
 				f.log.Info("policies changed", zap.String("cluster", q.Cluster), zap.Uint64("version", meta.Version), zap.Any("set", entry.Amend.Set),
-					zap.Strings("unset", entry.Amend.Unset), zap.String("why", "asked for by "+q.By+" "+q.Why))
+					zap.Strings("unset", entry.Amend.Unset), zap.String("why", strings.TrimSuffix("asked for by "+q.By+": "+q.Why, ": ")))
 			}
 			return meta, nil
 		}
