@@ -19,6 +19,7 @@ type trace struct {
 	run    *trial
 	report Report
 	event  time.Time
+	byHand *Node // one that the scenario has promoted past the members; nil: none
 
 	// More are further clients, with rows of their own in the same table. Those that come past the
 	// members, by a virtual address, are told what the servers say, not what the members guarantee.
@@ -118,7 +119,7 @@ var epochsRise = invariant{"epochs rise, one primary and one new timeline each",
 	}
 	owners := map[string]*Node{}
 	for _, s := range x.run.watch.seen(time.Time{}) {
-		if !s.Writable {
+		if !s.Writable || s.Node == x.byHand {
 			continue
 		}
 		if before := owners[s.Timeline]; before != nil && before != s.Node {

@@ -13,6 +13,7 @@ func TestTwoTimelinesOfOneNumberAreNotTakenForOne(t *testing.T) {
 	f.awaitWhole(t, patience)
 	s := enact(t, f, Load{Way: f.way(f.members[1]), Idle: 4})
 	rebel := s.others()[1]
+	s.byHand = rebel
 	rebel.Unplug()
 	rebel.Promote()
 	mustPsql(t, rebel, "CREATE TABLE rebellion (x int)")
