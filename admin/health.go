@@ -4,22 +4,36 @@ import (
 	"net/http"
 )
 
-// The health paths: 200 or 503, from what is known already, for GET and HEAD. ?cluster= narrows the
-// question to one cluster.
+// The health paths: 200 or 503, from what is known already, for GET, HEAD and OPTIONS; Patroni's names work
+// too. ?cluster= narrows the question to one cluster.
 //
-//	/livez    the process runs and its parts answer
-//	/readyz   new clients are taken, and some cluster can serve them
+//	/livez    the process runs and its parts answer (/liveness)
+//	/readyz   new clients are taken, and some cluster can serve them (/readiness)
 //	/primary  new clients are taken, there is a primary, and this member may route writes there (all
-//	          clusters, unless one is named)
-//	/replica  new clients are taken, and there is a standby that takes reads (same)
+//	          clusters, unless one is named) (/, /leader, /master, /read-write)
+//	/replica  new clients are taken, and there is a standby that takes reads (same); see readPaths
 //	/health   everything at once; 200 while every cluster has a primary
 func (s *Server) routeHealth(mux *http.ServeMux) {
-	mux.HandleFunc("GET /livez", s.live)
-	mux.HandleFunc("GET /readyz", s.ready)
-	mux.HandleFunc("GET /primary", s.primary)
-	mux.HandleFunc("GET /replica", s.replica)
-	mux.HandleFunc("GET /health", s.health)
+	paths := map[string]http.HandlerFunc{
+		"/livez": s.live, "/liveness": s.live, "/readyz": s.ready, "/readiness": s.ready, "/health": s.health,
+		"/{$}": s.primary, "/primary": s.primary, "/leader": s.primary, "/master": s.primary, "/read-write": s.primary,
+		"/standby-leader": s.standbyLeader, "/standby_leader": s.standbyLeader,
+	}
+	for _, p := range readPaths() {
+		for _, name := range p.names {
+			paths[name] = s.readable(p)
+		}
+	}
+	for path, answer := range paths {
+		mux.HandleFunc("GET "+path, answer)
+		mux.HandleFunc("OPTIONS "+path, func(w http.ResponseWriter, r *http.Request) { answer(statusOnly{w}, r) })
+	}
 }
+
+// statusOnly leaves the body of an answer out.
+type statusOnly struct{ http.ResponseWriter }
+
+func (statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 
 type healthAnswer struct {
 	Status   string    `json:"status"`
@@ -91,28 +105,6 @@ func (s *Server) lapsed(cluster string) bool {
 		}
 	}
 	return false
-}
-
-func (s *Server) replica(w http.ResponseWriter, r *http.Request) {
-	clusters, ok := s.served(w, r)
-	if !ok {
-		return
-	}
-	answer := healthAnswer{Status: "ok"}
-	for _, c := range clusters {
-		found := false
-		for _, n := range c.Nodes {
-			if n.Role == "standby" && n.InRotation {
-				answer.Nodes = append(answer.Nodes, n.Address())
-				found = true
-			}
-		}
-		if !found {
-			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "no standby", Why: c.Name + ": no standby takes reads"})
-			return
-		}
-	}
-	writeJSON(w, http.StatusOK, answer)
 }
 
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {

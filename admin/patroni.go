@@ -29,27 +29,43 @@ type patroniAnswer struct {
 	Epoch   uint64          `json:"epoch"`
 }
 
+// Patroni's names of a standby's role.
+const (
+	syncStandby   = "sync_standby"
+	quorumStandby = "quorum_standby"
+	asyncStandby  = "replica"
+)
+
+// syncRoles are the roles of the synchronous standbys, as agreed on; none where nothing is operated.
+func (s *Server) syncRoles(cluster string) map[int]string {
+	roles := map[int]string{}
+	if s.parts.Fleet == nil {
+		return roles
+	}
+	m, err := s.parts.Fleet.Meta(cluster)
+	if err != nil {
+		return roles // watched, not operated
+	}
+	role := syncStandby
+	if m.Sync.Method == "any" {
+		role = quorumStandby
+	}
+	for _, id := range m.Sync.Nodes {
+		roles[id] = role
+	}
+	return roles
+}
+
 // patroniCluster answers with the roles, states, timelines and lags.
 func (s *Server) patroniCluster(w http.ResponseWriter, r *http.Request) {
 	c, ok := s.apiCluster(w, r)
 	if !ok {
 		return
 	}
-	sync := map[int]string{}
-	if s.parts.Fleet != nil {
-		if m, err := s.parts.Fleet.Meta(c.Name); err == nil {
-			role := "sync_standby"
-			if m.Sync.Method == "any" {
-				role = "quorum_standby"
-			}
-			for _, id := range m.Sync.Nodes {
-				sync[id] = role
-			}
-		}
-	}
+	sync := s.syncRoles(c.Name)
 	answer := patroniAnswer{Scope: c.Name, Epoch: c.Epoch, Pause: c.Froze != nil, Members: []patroniMember{}}
 	for _, n := range c.Nodes {
-		m := patroniMember{Name: patroniName(&n), Role: textOr(sync[n.ID], "replica"), State: "streaming", Host: n.Host, Port: n.Port, Timeline: n.Timeline}
+		m := patroniMember{Name: patroniName(&n), Role: textOr(sync[n.ID], asyncStandby), State: "streaming", Host: n.Host, Port: n.Port, Timeline: n.Timeline}
 		switch {
 		case n.ID == c.Primary:
 			m.Role, m.State = "leader", "running"
