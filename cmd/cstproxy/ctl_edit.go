@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 
-	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -90,14 +90,25 @@ func policyFile(p policyChange) string {
 
 // readEdited is the difference between the edited file and what it was.
 func readEdited(file string, was admin.Policies) (map[string]json.RawMessage, []string, error) {
-	doc := map[string]any{}
-	if _, err := toml.DecodeFile(file, &doc); err != nil {
-		return nil, nil, usagef("what was edited is not TOML: %v", err)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what was edited: %w", err)
 	}
-	set, unset := map[string]json.RawMessage{}, []string(nil)
-	if err := flatten("", doc, set); err != nil {
+	var lines []string
+	for i, line := range strings.Split(string(text), "\n") {
+		line, err := withoutComment(line)
+		if err != nil {
+			return nil, nil, usagef("line %d of what was edited: %v", i+1, err)
+		}
+		if line != "" {
+			lines = append(lines, line)
+		}
+	}
+	set, err := assignments(lines)
+	if err != nil {
 		return nil, nil, err
 	}
+	var unset []string
 	for _, p := range was.Policies {
 		value, there := set[p.Key]
 		switch {
@@ -110,23 +121,20 @@ func readEdited(file string, was admin.Policies) (map[string]json.RawMessage, []
 	return set, unset, nil
 }
 
-// flatten writes the values of a table into all, by their dotted keys.
-func flatten(prefix string, table map[string]any, all map[string]json.RawMessage) error {
-	for key, value := range table {
-		switch v := value.(type) {
-		case map[string]any:
-			if err := flatten(prefix+key+".", v, all); err != nil {
-				return err
-			}
-		case string, int64, bool:
-			raw, err := json.Marshal(v)
-			if err != nil {
-				return usagef("%s%s: %v", prefix, key, err)
-			}
-			all[prefix+key] = raw
-		default:
-			return usagef("%s%s: a policy is a text in quotes, a whole number, true or false", prefix, key)
-		}
+// withoutComment is a line of the file as key=value; empty when it holds none.
+func withoutComment(line string) (string, error) {
+	key, value, _ := strings.Cut(line, "=")
+	if key = strings.TrimSpace(key); key == "" || strings.HasPrefix(key, "#") {
+		return "", nil
 	}
-	return nil
+	value = strings.TrimSpace(value)
+	quoted, err := strconv.QuotedPrefix(value)
+	if err != nil {
+		value, _, _ = strings.Cut(value, "#")
+		return key + "=" + strings.TrimSpace(value), nil
+	}
+	if rest := strings.TrimSpace(value[len(quoted):]); rest != "" && !strings.HasPrefix(rest, "#") {
+		return "", fmt.Errorf("%s: there is more behind the text in quotes", key)
+	}
+	return key + "=" + quoted, nil
 }

@@ -133,13 +133,17 @@ sed -i -e '/on_crash/d' -e 's/^gray_after = .*/gray_after = "3s"/' -e 's/^node.2
 	if err != nil || string(set) != `{"gray_after":"3s","node.2.nofailover":true}` || fmt.Sprint(p.order.Unset) != "[on_crash]" {
 		t.Errorf("set %s, unset %v, %v", set, p.order.Unset, err)
 	}
+	if p, err = editing(t, `shift; printf 'on_crash = failover\n\n#x\nmax_repairs = 4 # "four"' > "$1"`); err != nil || string(p.order.Set["max_repairs"]) != "4" || len(p.order.Set)+len(p.order.Unset) != 1 {
+		t.Errorf("without quotes, and with lines taken out that nobody had changed: %+v, %v", p.order, err)
+	}
 	if p, err = editing(t, "true"); err != nil || p.order.Cluster != "" {
 		t.Errorf("nothing was changed, and ordered was %+v, %v", p.order, err)
 	}
 	for script, want := range map[string]string{
-		`shift; echo 'gray_after = ' > "$1"`:      "is not TOML",
-		`shift; echo 'gray_after = [1]' > "$1"`:   "gray_after: a policy is a text",
-		`shift; echo 'gray_after.x = 1.5' > "$1"`: "gray_after.x: a policy is a text",
+		`shift; echo 'gray_after = ' > "$1"`:          `"gray_after=": give key=value`,
+		`shift; echo 'gray_after = "3s" "4s"' > "$1"`: "line 1 of what was edited: gray_after: there is more",
+		`shift; echo 'gray_after' > "$1"`:             "give key=value",
+		`shift; echo 'max_repairs = 1 # x' >> "$1"`:   "each key once",
 		`exit 1`: "the editor",
 	} {
 		if _, err := editing(t, script); err == nil || !strings.Contains(err.Error(), want) {
