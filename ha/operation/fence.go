@@ -56,6 +56,10 @@ func (e *Executor) recruit(ctx context.Context, a decide.Action, n Node) error {
 	})
 	switch {
 	case errors.Is(err, pgnode.ErrNeedsRestart):
+		// What cannot be kept is built anew from the configuration.
+		if _, err := n.SQL.KeepConninfo(ctx); err != nil {
+			e.log.Warn("primary_conninfo could not be kept", zap.Int("node", int(n.ID)), zap.String("why", err.Error()))
+		}
 		return e.act(ctx, a, script{followScript, []string{"restart=yes", patience(ctx)}, secrets("",
 			settingLine(pgnode.MarkerSetting, pgnode.Marker{Epoch: a.Epoch}.String()),
 			settingLine("primary_conninfo", ""))})

@@ -66,22 +66,34 @@ func (e *Executor) follow(ctx context.Context, a decide.Action, n Node) error {
 	down := pgnode.CauseOf(err) == pgnode.Refused || pgnode.CauseOf(err) == pgnode.Reset
 	switch {
 	case errors.Is(err, pgnode.ErrNeedsRestart):
-		return e.followByFiles(ctx, a, to, "restart=yes")
+		was, err := n.SQL.KeepConninfo(ctx)
+		if err != nil {
+			return fmt.Errorf("follow: ask for primary_conninfo: %w", err)
+		}
+		return e.followByFiles(ctx, a, restarted{to, was, "restart=yes"})
 	case down && n.Host != nil:
-		return e.followByFiles(ctx, a, to, "restart=no")
+		return e.followByFiles(ctx, a, restarted{to, nil, "restart=no"})
 	}
 	return err
 }
 
-func (e *Executor) followByFiles(ctx context.Context, a decide.Action, to pgnode.Upstream, restart string) error {
-	lines, err := followSettings(a.Epoch, to, nil)
+// restarted is whom a server follows that reads it from its files: was is the connection string that it
+// had, nil where nobody can be asked; restart is the script's word.
+type restarted struct {
+	to      pgnode.Upstream
+	was     pgnode.Conninfo
+	restart string
+}
+
+func (e *Executor) followByFiles(ctx context.Context, a decide.Action, r restarted) error {
+	lines, err := followSettings(a.Epoch, r.to, r.was)
 	if err != nil {
 		return err
 	}
-	if err := e.act(ctx, a, script{followScript, []string{restart, patience(ctx)}, secrets("", lines...)}); err != nil {
+	if err := e.act(ctx, a, script{followScript, []string{r.restart, patience(ctx)}, secrets("", lines...)}); err != nil {
 		return err
 	}
-	return e.awaitStream(ctx, a, to)
+	return e.awaitStream(ctx, a, r.to)
 }
 
 // awaitStream waits until the node streams from its upstream.

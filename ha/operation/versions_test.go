@@ -292,6 +292,9 @@ func (v versioned) cutOffAndReleased(t *testing.T) {
 	if r.Fact.Recruited != 0 || !r.Fact.Streaming || r.Fact.Upstream != topology.NodeID(v.a.ID) {
 		t.Fatalf("%+v", r.Fact)
 	}
+	if conninfo := v.conninfoOf(v.b); strings.Contains(conninfo, "sslmode") || !strings.Contains(conninfo, "application_name") {
+		t.Errorf("the standby's own connection string was replaced by the configuration's: %s", conninfo)
+	}
 	v.arrives(v.a, v.b, v.d)
 	for _, late := range []decide.Action{action(decide.Recruit, v.b, 2, record.Fence), action(decide.PromoteIt, v.b, 2, record.Promote)} {
 		if result := v.fails(late, ""); !result.Refused {
@@ -301,6 +304,22 @@ func (v versioned) cutOffAndReleased(t *testing.T) {
 	v.must(mode(action(decide.Stop, v.b, 2, record.Done), "fast"))
 	v.must(from(action(decide.Follow, v.b, 2, record.Done), v.a)) // of a stopped server: by its files
 	v.arrives(v.a, v.b)
+}
+
+// conninfoOf is the line of primary_conninfo in a server's files.
+func (v versioned) conninfoOf(n *pglocal.Node) string {
+	v.t.Helper()
+	name := "postgresql.auto.conf"
+	if v.major < 12 {
+		name = "recovery.conf"
+	}
+	text, err := os.ReadFile(filepath.Join(n.Dir, name))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(text), "primary_conninfo")
+	line, _, _ = strings.Cut(line, "\n")
+	return line
 }
 
 // stoppedAndRevived: a switchover that is undone after the old primary was stopped.

@@ -80,8 +80,14 @@ func (s *Server) alter(ctx context.Context, to follows) error {
 func (c *Conn) hush(ctx context.Context, version int) error {
 	sets := []setting{
 		{"log_statement", "none"}, {"log_min_duration_statement", "-1"}, {"log_min_error_statement", "panic"},
-		{"log_min_duration_sample", "-1"}, {"log_duration", "off"}, {"log_transaction_sample_rate", "0"},
+		{"log_duration", "off"},
 		{"pg_stat_statements.track", "none"}, {"pg_stat_statements.track_utility", "off"}, {"pgaudit.log", "none"},
+	}
+	if version >= 120000 {
+		sets = append(sets, setting{"log_transaction_sample_rate", "0"})
+	}
+	if version >= 130000 {
+		sets = append(sets, setting{"log_min_duration_sample", "-1"})
 	}
 	if version >= 140000 {
 		sets = append(sets, setting{"idle_session_timeout", fmt.Sprint(writerIdle.Milliseconds())})
