@@ -36,10 +36,7 @@ func (m *Member) Policies(clusterName string, values map[string]string) (Policie
 // together, the policies stay those of before, and the text says why.
 func (s *setup) under(values map[string]string, before *ha.ClusterConfig) (ha.ClusterConfig, string) {
 	mine, strange := known(&s.file, values)
-	conf, err := s.file.Amended(mine)
-	if err == nil {
-		err = tooGray(&conf, s.notice)
-	}
+	conf, err := s.with(mine)
 	if err == nil {
 		if len(strange) > 0 {
 			return conf, "this build knows no policy " + strings.Join(strange, ", ") + "; update this member"
@@ -52,10 +49,22 @@ func (s *setup) under(values map[string]string, before *ha.ClusterConfig) (ha.Cl
 		last[p.Key] = p.Value
 	}
 	last, _ = known(&s.file, last)
-	if conf, err = s.file.Amended(last); err != nil || tooGray(&conf, s.notice) != nil {
+	if conf, err = s.with(last); err != nil {
 		return s.file, text
 	}
 	return conf, text
+}
+
+// with is what the file says with other values of policies; the error is ha.ErrPolicy.
+func (s *setup) with(values map[string]string) (ha.ClusterConfig, error) {
+	conf, err := s.file.Amended(values)
+	if err != nil {
+		return conf, err
+	}
+	if err := tooGray(&conf, s.notice); err != nil {
+		return conf, fmt.Errorf("%w: %w", ha.ErrPolicy, err)
+	}
+	return conf, nil
 }
 
 // known are the values of keys that the cluster has policies for, and the other keys but those of nodes.
@@ -93,14 +102,13 @@ func (c *cluster) check(kept, set map[string]string) (map[string]string, error) 
 		return nil, fmt.Errorf("%w: cluster %s is only watched; set enabled = true in [cluster.operation]", ha.ErrRefused, c.name)
 	}
 	all, _ := known(&s.file, kept)
+	_, before := s.with(all)
 	maps.Copy(all, set)
-	conf, err := s.file.Amended(all)
-	if err == nil {
-		if gray := tooGray(&conf, s.notice); gray != nil {
-			err = fmt.Errorf("%w: %w", ha.ErrPolicy, gray)
-		}
-	}
-	if err != nil {
+	conf, err := s.with(all)
+	switch {
+	case err != nil && before != nil:
+		return nil, fmt.Errorf("the file of member %s, which leads, does not fit what the log has changed before: %w", c.member.name(), err)
+	case err != nil:
 		return nil, err
 	}
 	literal := map[string]string{}

@@ -137,6 +137,10 @@ func TestPoliciesAreCheckedBesideThoseThatStay(t *testing.T) {
 			t.Errorf("%s: %v", change, err)
 		}
 	}
+	_, err = c.check(map[string]string{"switch_drain": `"6s"`}, map[string]string{"max_repairs": "1"})
+	if !errors.Is(err, ha.ErrPolicy) || !strings.Contains(err.Error(), "the file of member alone, which leads, does not fit what the log has changed before: switch_budget is 5s") {
+		t.Errorf("beside values that do not fit the file: %v", err)
+	}
 	watch.Clusters[0].Operation.Enabled = false
 	off, err := m.newSetup(&watch.Clusters[0], 0)
 	if err != nil {
