@@ -236,7 +236,7 @@ func anyEntry(t *rapid.T, s *State) Entry {
 	node := func() topology.NodeID { return topology.NodeID(small.Draw(t, "node")) }
 	near := func(n uint64) uint64 { return n + uint64(rapid.SampledFrom([]int{0, 1, 1, 1, 2, -1}).Draw(t, "near")) }
 	e := Entry{Cluster: cluster}
-	switch rapid.IntRange(0, 9).Draw(t, "entry") {
+	switch rapid.IntRange(0, 10).Draw(t, "entry") {
 	case 0:
 		return found()
 	case 1:
@@ -251,6 +251,9 @@ func anyEntry(t *rapid.T, s *State) Entry {
 		e.Mark = &Marking{Node: node(), Mark: &Mark{Fault: "down", Tries: small.Draw(t, "tries")}}
 	case 6:
 		e.Standbys = &Publish{Epoch: c.Epoch.Number, Version: c.Epoch.Version, Known: near(c.Epoch.Version), Standbys: Standbys{Eligible: []topology.NodeID{node(), node()}}}
+	case 7:
+		key := rapid.SampledFrom([]string{"on_crash", "gray_after", "node.2.priority", ""})
+		e.Amend = &Amend{Version: near(c.Policies().Version) - 1, By: "dba", Set: map[string]string{key.Draw(t, "set"): "1"}, Unset: []string{key.Draw(t, "unset")}}
 	default:
 		e.Advance = anyAdvance(t, c)
 	}
@@ -339,6 +342,8 @@ func check(t *rapid.T, before, after *State, primaries map[topology.Epoch]topolo
 		t.Fatalf("a number fell from %+v to %+v", old, c)
 	case c.LastEpoch < c.Epoch.Number, c.Operation != nil && c.LastEpoch < c.Operation.To:
 		t.Fatalf("the highest epoch is not the highest: %+v", c)
+	case c.Policies().Version < old.Policies().Version || c.Policies().Version > old.Policies().Version+1:
+		t.Fatalf("version %d of the policies follows %d", c.Policies().Version, old.Policies().Version)
 	case len(c.Past) > maxPast:
 		t.Fatalf("%d operations are remembered", len(c.Past))
 	case c.Operation != nil && len(c.Tasks) > 0 && c.Operation.Step < After:
@@ -381,7 +386,7 @@ func TestATasksRatchetLiesAboveAllStepsAndOlderTasks(t *testing.T) {
 }
 
 func FuzzEntry(f *testing.F) {
-	for _, e := range []Entry{found(), adopt(), begin(failover())} {
+	for _, e := range []Entry{found(), adopt(), begin(failover()), amend(0, map[string]string{"on_crash": "1"}, "gray_after")} {
 		text, err := json.Marshal(e)
 		if err != nil {
 			f.Fatal(err)
