@@ -116,3 +116,29 @@ func (m *Member) clock(t *testing.T) time.Time {
 	}
 	return said
 }
+
+// A lease that was granted before the clock went back is not longer for that: a member that is left alone
+// with the primary stops acknowledging before another one is promoted.
+func TestALeaseEndsInTimeAlthoughTheClockWentBack(t *testing.T) {
+	slow(t)
+	needs(t)
+	buildWithClock(t)
+	l, f := apart(t, Layout{Cluster: virtual})
+	alone := f.members[0]
+	alone.Kill()
+	alone.SetClock(0)
+	alone.Start()
+	alone.AwaitReady()
+	load := usual(f.way(f.members[1]))
+	load.Readers = 1
+	s := enact(t, f, load)
+	inside := s.also(l.Host("c2"), Load{Way: Way{Addrs: f.way(alone).Addrs[:1]}, Writers: 4, Pause: 10 * time.Millisecond, Idle: 5})
+	alone.SetClock(-aDay)
+	f.shows(t, alone, -aDay)
+	s.awaitWrites("writes after the jump", time.Now().Add(time.Second))
+	s.happens(func() { l.Partition(l.some("d1", "m1", "c2"), l.some("d2", "d3", "m2", "m3", "c1")) })
+	now := s.awaitSuccessor()
+	s.heals(now, inside)
+	s.heldBy(writeVIP, now.Host)
+	s.ends(idleClientsStay, operationsEnd, nobodyWasAhead, oneEpochMore)
+}
