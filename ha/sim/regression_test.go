@@ -102,6 +102,13 @@ func regressions() []regression {
 			{Kind: Cut, At: 12466 * ms, For: 16285 * ms, Who: []string{"n2", "m3"}, From: []string{"m1", "m2"}},
 			{Kind: StopServer, At: 16 * time.Second, For: 20 * time.Second, Who: []string{"n2"}},
 		}},
+		{"I11: a member that stood still while a standby restarted went on with what that had proved before", func(p *plan) {
+			strict(p)
+			p.together, p.selfStart, p.sync.Method, p.policy.OnCrash = true, true, "first", "restart"
+		}, []Fault{
+			{Kind: PauseHost, At: 7007 * ms, For: 5648 * ms, Who: []string{"n1"}},
+			{Kind: PowerOff, On: record.Fence, At: 63 * ms, For: 2354 * ms, Who: leader},
+		}},
 		{"I12: 7,364 restarts in a minute", func(p *plan) { plain(p); p.members = 1; p.selfStart = true }, []Fault{
 			{Kind: Switchover, At: 11207 * ms, Who: []string{"n2"}},
 			{Kind: KillServer, On: record.Promote, At: 136 * ms, For: 3422 * ms, Who: candidate},
