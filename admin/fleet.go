@@ -18,7 +18,7 @@ type Fleet interface {
 
 // Orders are what operators want done.
 type Orders interface {
-	// Order begins a task and returns it; the zero Task for froze and unfroze, which are done at once.
+	// Order begins a task and returns it; the zero Task for froze, unfroze and cancel, which are done at once.
 	// It begins at most once, also when its answer was lost on the way. With Order.DryRun it returns
 	// what would begin, and begins nothing.
 	Order(ctx context.Context, o Order) (Task, error)
@@ -68,7 +68,8 @@ var (
 // Order is what an operator wants done.
 type Order struct {
 	Cluster string `json:"cluster"`
-	// Verb is "switch", "failover", "repair", "clone", "restart", "froze" or "unfroze".
+	// Verb is "switch", "failover", "repair", "clone", "restart", "froze", "unfroze", or "cancel": it calls
+	// off the switch that is planned.
 	Verb string `json:"verb"`
 	// Node is the node's id; 0: the best, or none.
 	Node int    `json:"node,omitempty"`
@@ -79,6 +80,9 @@ type Order struct {
 	// Mode is the one rung of a repair to take: "reattach", "rewind" or "rebuild"; empty: as needed.
 	Mode   string `json:"mode,omitempty"`
 	DryRun bool   `json:"dry_run,omitempty"`
+	// At is when a switch shall begin; the zero time is now. The task that is returned is the plan: its
+	// step is "planned", and when it has begun another one does what it was for.
+	At time.Time `json:"at,omitzero"`
 }
 
 // Task is an operation on a cluster.
@@ -88,7 +92,9 @@ type Task struct {
 	Cluster string `json:"cluster"`
 	// Kind is "failover", "switch", "repair", "clone" or "restart".
 	Kind string `json:"kind,omitempty"`
-	// Step is "intent", "freeze", "fence", "promote", "after", "undo" or "done".
+	// At is when a planned switch shall begin.
+	At *time.Time `json:"at,omitempty"`
+	// Step is "planned", "intent", "freeze", "fence", "promote", "after", "undo" or "done".
 	Step string `json:"step,omitempty"`
 	// Node is whom the order named, Candidate who becomes the primary, Former who was it before.
 	Node      int `json:"node,omitempty"`
@@ -297,6 +303,8 @@ type Meta struct {
 	Former []Fork `json:"former_timelines,omitempty"`
 	// Task is the failover or switch under way.
 	Task *Task `json:"task,omitempty"`
+	// Planned is a switch for later.
+	Planned *Task `json:"planned,omitempty"`
 	// WriteVIP and ReadVIP are as configured.
 	WriteVIP string `json:"write_vip,omitempty"`
 	ReadVIP  string `json:"read_vip,omitempty"`

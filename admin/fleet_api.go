@@ -25,7 +25,7 @@ var errNoFleet = errors.New("this cstproxy watches and does not operate its clus
 
 // routeFleet adds what needs a fleet.
 func (s *Server) routeFleet(mux *http.ServeMux) {
-	for _, verb := range []string{"switch", "failover", "repair", "clone", "restart", "froze", "unfroze"} {
+	for _, verb := range []string{"switch", "failover", "repair", "clone", "restart", "froze", "unfroze", "cancel"} {
 		mux.HandleFunc("POST /api/v1/clusters/{cluster}/"+verb, s.changing(func(r *http.Request) (any, error) { return s.order(r, verb) }))
 	}
 	mux.HandleFunc("POST /api/v1/clusters/{cluster}/adopt", s.changing(s.adopt))
@@ -118,6 +118,9 @@ func (s *Server) order(r *http.Request, verb string) (any, error) {
 	o.Cluster, o.Verb, o.By = name, verb, by(o.By, r)
 	if o.Node < 0 || o.Node == 0 && (verb == "repair" || verb == "clone" || verb == "restart") {
 		return nil, fmt.Errorf("%w: %s needs the id of a node", errMalformed, verb)
+	}
+	if !o.At.IsZero() && verb != "switch" {
+		return nil, fmt.Errorf("%w: only a switch can be planned", errMalformed)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), orderTimeout)
 	defer cancel()
@@ -269,6 +272,7 @@ func (s *Server) agreed(c *Cluster) {
 	if err != nil {
 		return // watched, not operated
 	}
+	c.Planned = m.Planned
 	c.Froze, c.Task, c.WriteVIP, c.ReadVIP = m.Froze, m.Task, m.WriteVIP, m.ReadVIP
 	for i := range c.Nodes {
 		n := &c.Nodes[i]

@@ -23,6 +23,8 @@ type Cluster struct {
 	// absent when there is none, and where clusters are watched only.
 	Froze *Froze `json:"froze,omitempty"`
 	Task  *Task  `json:"task,omitempty"`
+	// Planned is a switch for later.
+	Planned *Task `json:"planned,omitempty"`
 	// WriteVIP and ReadVIP are as configured.
 	WriteVIP string `json:"write_vip,omitempty"`
 	ReadVIP  string `json:"read_vip,omitempty"`

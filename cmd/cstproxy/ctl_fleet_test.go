@@ -56,10 +56,14 @@ func (s *scripted) Order(_ context.Context, o admin.Order) (admin.Task, error) {
 	if t.Node == 0 {
 		t.Node = o.Node
 	}
-	if o.Verb == "froze" || o.Verb == "unfroze" {
+	if o.Verb == "froze" || o.Verb == "unfroze" || o.Verb == "cancel" {
 		t = admin.Task{Cluster: o.Cluster}
 	}
-	return t, s.asked("%s %d %q mode=%q loss=%v dry=%v", o.Verb, o.Node, o.Why, o.Mode, o.AcceptDataLoss, o.DryRun)
+	at := ""
+	if !o.At.IsZero() {
+		at, t.At, t.Step = " at="+o.At.UTC().Format(time.RFC3339), &o.At, "planned"
+	}
+	return t, s.asked("%s %d %q mode=%q loss=%v dry=%v%s", o.Verb, o.Node, o.Why, o.Mode, o.AcceptDataLoss, o.DryRun, at)
 }
 
 func (s *scripted) Voter(_ context.Context, c admin.VoterChange) error {
@@ -218,7 +222,9 @@ func TestCtlGivesTheOrdersOfItsFlags(t *testing.T) {
 		"voter remove m3 --yes":                                "voter remove m3  ",
 		"voter readmit m3 h:1 --yes":                           "voter readmit m3 h:1 ",
 		"voter add m4 h:1 --role follower --yes":               "voter add m4 h:1 follower",
-		"switch -i 3 --yes --no-wait --at +1ms -c cluster01":   `switch 3 "" mode="" loss=false dry=true` + "\n" + `switch 3 "" mode="" loss=false dry=false`,
+		"switch -i 3 --yes --at 2099-01-02T03:04:05Z":          `switch 3 "" mode="" loss=false dry=true` + "\n" + `switch 3 "" mode="" loss=false dry=false at=2099-01-02T03:04:05Z`,
+		"switch --cancel":                                      `cancel 0 "" mode="" loss=false dry=false`,
+		"switch --cancel -i 3":                                 "",
 		"switch -i 3 --yes --at +1h --no-wait --timeout 1ms-x": "",
 	} {
 		s := &scripted{task: admin.Task{ID: 8}}

@@ -240,13 +240,21 @@ func taskReport(tasks []admin.Task) report {
 			node = k.Node
 		}
 		t.rows = append(t.rows, []string{strconv.FormatUint(k.ID, 10), k.Kind, orDash(node), epochs(k.From), epochs(k.To),
-			k.Step, textOr(k.Outcome, "-"), k.By, k.Why, k.Note})
+			k.Step, textOr(k.Outcome, "-"), k.By, k.Why, strings.TrimSuffix(when(k)+k.Note, "; ")})
 	}
 	r := report{data: tasks, tables: []printable{t}}
 	if len(tasks) == 1 {
 		r.data = tasks[0]
 	}
 	return r
+}
+
+// when says the time of a planned task.
+func when(t admin.Task) string {
+	if t.At == nil {
+		return ""
+	}
+	return "at " + t.At.Local().Format(time.DateTime) + "; "
 }
 
 func orDash(n int) string {

@@ -31,7 +31,7 @@ func (o *orderOptions) orderFlags(cmd *cobra.Command) {
 }
 
 func newSwitchCommand(c *ctlOptions) *cobra.Command {
-	o := &orderOptions{ctlOptions: c, order: admin.Order{Verb: "switch"}}
+	o, cancel := &orderOptions{ctlOptions: c, order: admin.Order{Verb: "switch"}}, false
 	cmd := &cobra.Command{
 		Use:   "switch [-i node]",
 		Short: "Make another node the primary, in order; without -i the best standby",
@@ -39,10 +39,19 @@ func newSwitchCommand(c *ctlOptions) *cobra.Command {
 			"standby of the former primary. Until the promotion it can be given up, and is when it takes too long.\n" +
 			"It asks first, and says what will happen; --yes does not ask. The task goes on when ctl ends.",
 		Args: takes(cobra.MaximumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cancel {
+				if len(args) > 0 || o.node != 0 || o.at != "" {
+					return usagef("--cancel calls off the switch that is planned; it takes no node and no time")
+				}
+				o.order.Verb = "cancel"
+			}
+			return o.run(cmd, args)
+		},
 	}
 	o.orderFlags(cmd)
-	cmd.Flags().StringVar(&o.at, "at", "", `begin at this time: "15:04", "2006-01-02 15:04:05", RFC 3339, or "+10m"; ctl waits until then, and Ctrl-C calls it off`)
+	cmd.Flags().StringVar(&o.at, "at", "", `begin at this time: "15:04", "2006-01-02 15:04:05", RFC 3339, or "+10m"; the fleet remembers it, until the epoch changes`)
+	cmd.Flags().BoolVar(&cancel, "cancel", false, "call off the switch that is planned")
 	return cmd
 }
 
@@ -192,16 +201,12 @@ func (o *orderOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	order := o.order
 	order.Cluster, order.Node, order.By = cluster.Name, node, operator()
-	if verb != "froze" && verb != "unfroze" && verb != "restart" {
+	if verb != "froze" && verb != "unfroze" && verb != "restart" && verb != "cancel" {
 		if err := o.foresee(cmd, c, cluster, order); err != nil || order.DryRun {
 			return err
 		}
 	}
-	if !begin.IsZero() {
-		if err := o.waitUntil(ctx, cmd, c, appointment{begin, cluster}); err != nil {
-			return err
-		}
-	}
+	order.At = begin
 	task, err := c.Order(ctx, order)
 	if err != nil {
 		return err
@@ -211,11 +216,14 @@ func (o *orderOptions) run(cmd *cobra.Command, args []string) error {
 		t := printable{columns: []column{{name: "cluster"}, {name: "done"}}, rows: [][]string{{done.Cluster, done.Done}}}
 		return report{data: done, tables: []printable{t}}.print(cmd.OutOrStdout(), o.format)
 	}
-	if o.noWait {
+	if o.noWait || task.Step == planned {
 		return taskReport([]admin.Task{task}).print(cmd.OutOrStdout(), o.format)
 	}
 	return o.follow(ctx, cmd, c, task)
 }
+
+// planned is the step of a switch for later.
+const planned = "planned"
 
 // foresee has the leader check the order, says what it would mean, and asks unless --yes.
 func (o *orderOptions) foresee(cmd *cobra.Command, c *admin.Client, cluster admin.Cluster, order admin.Order) error {
@@ -269,31 +277,4 @@ func future(t time.Time, text string, now time.Time) (time.Time, error) {
 		return t, usagef("--at %q has passed", text)
 	}
 	return t, nil
-}
-
-// appointment is an order for later, and the cluster as it was when the order was given.
-type appointment struct {
-	at      time.Time
-	cluster admin.Cluster
-}
-
-// waitUntil waits for the time. An order for an epoch that has ended meanwhile is not carried out:
-// what it was meant to do may have happened, or be the wrong thing now.
-func (o *orderOptions) waitUntil(ctx context.Context, cmd *cobra.Command, c *admin.Client, a appointment) error {
-	fmt.Fprintf(cmd.ErrOrStderr(), "waiting until %s; Ctrl-C calls it off\n", a.at.Format(time.DateTime))
-	timer := time.NewTimer(time.Until(a.at))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return fmt.Errorf("called off: %w", admin.ErrRefused)
-	case <-timer.C:
-	}
-	list, err := c.Clusters(ctx, a.cluster.Name)
-	if err != nil {
-		return err
-	}
-	if now := list[0].Epoch; now != a.cluster.Epoch {
-		return fmt.Errorf("not begun: the cluster was at epoch %d when this was asked for, and is at epoch %d now: %w", a.cluster.Epoch, now, admin.ErrRefused)
-	}
-	return nil
 }

@@ -76,7 +76,7 @@ func showReport(clusters []admin.Cluster, adminAddress string) report {
 	for _, c := range clusters {
 		list.rows = append(list.rows, []string{
 			c.Name, clusterState(c), textOr(c.WriteVIP, "-"), textOr(c.ReadVIP, "-"), heldBy(c.ReadVIPAt), "['" + adminAddress + "']",
-			heldBy(c.WriteVIPAt), strconv.FormatUint(c.Epoch, 10), c.Why,
+			heldBy(c.WriteVIPAt), strconv.FormatUint(c.Epoch, 10), strings.TrimPrefix(c.Why+planText(c.Planned), "; "),
 		})
 		for _, n := range c.Nodes {
 			nodes.rows = append(nodes.rows, nodeCells(c, n))
@@ -118,6 +118,18 @@ func nodeCells(c admin.Cluster, n admin.Node) []string {
 		c.Name, strconv.Itoa(n.ID), state, primary, n.Host, strconv.Itoa(n.Port), switchTo,
 		textOr(n.OSUser, "-"), textOr(n.PGData, "-"), n.Role, n.Health, timeline, lag(n), reads, why,
 	}
+}
+
+// planText is the switch that is planned.
+func planText(t *admin.Task) string {
+	if t == nil {
+		return ""
+	}
+	to := ""
+	if t.Node != 0 {
+		to = fmt.Sprintf(" to node %d", t.Node)
+	}
+	return fmt.Sprintf("; switch%s planned %sby %s", to, strings.Replace(when(*t), ";", "", 1), t.By)
 }
 
 // seenLately is how old the sight of a virtual address may be without its age being said.

@@ -89,6 +89,9 @@ func unquoted(values map[string]string) map[string]any {
 
 func (s *fleetSource) Order(ctx context.Context, o admin.Order) (admin.Task, error) {
 	c := fleet.Command{Cluster: o.Cluster, Verb: fleet.Verb(o.Verb), Order: decide.Order{Node: topology.NodeID(o.Node), By: o.By, Why: o.Why, Mode: o.Mode}}
+	if !o.At.IsZero() && c.Verb == fleet.Switch {
+		c.Verb, c.At = fleet.Appoint, o.At.UnixMilli()
+	}
 	if o.AcceptDataLoss {
 		c.Accept = record.AcceptLoss
 	}
@@ -105,6 +108,9 @@ func (s *fleetSource) Order(ctx context.Context, o admin.Order) (admin.Task, err
 		// This member may have read it already.
 		if op := known.Find(id); op != nil {
 			t = taskOf(o.Cluster, op)
+		}
+		if a := known.Appointment; a != nil && a.ID == id {
+			t = plannedTask(o.Cluster, a)
 		}
 	}
 	return t, nil
@@ -137,6 +143,12 @@ func (s *fleetSource) Tasks(cluster string) ([]admin.Task, error) {
 	}
 	if c.Operation != nil {
 		list = append(list, taskOf(cluster, c.Operation))
+	}
+	for i := range c.Appointments {
+		list = append(list, plannedTask(cluster, &c.Appointments[i]))
+	}
+	if c.Appointment != nil {
+		list = append(list, plannedTask(cluster, c.Appointment))
 	}
 	slices.SortFunc(list, func(a, b admin.Task) int { return int(a.ID) - int(b.ID) })
 	return list, nil
@@ -263,6 +275,10 @@ func (s *fleetSource) Meta(cluster string) (admin.Meta, error) {
 		t := taskOf(cluster, c.Operation)
 		m.Task = &t
 	}
+	if c.Appointment != nil {
+		t := plannedTask(cluster, c.Appointment)
+		m.Planned = &t
+	}
 	return m, nil
 }
 
@@ -306,6 +322,17 @@ func taskOf(cluster string, o *record.Operation) admin.Task {
 		From: uint64(o.From), To: uint64(o.To), LostBytes: o.Lost, Mode: o.Mode, Why: o.Why, By: o.By, Outcome: string(o.Outcome), Note: o.Note}
 	if o.Step != 0 {
 		t.Step = o.Step.String()
+	}
+	return t
+}
+
+// plannedTask is a switchover for later, or what became of it.
+func plannedTask(cluster string, a *record.Appointment) admin.Task {
+	at := time.UnixMilli(a.At).UTC()
+	t := admin.Task{ID: uint64(a.ID), Cluster: cluster, Kind: string(record.Switch), Node: int(a.Node), From: uint64(a.Epoch), At: &at,
+		Step: "planned", Why: a.Why, By: a.By, Outcome: string(a.Outcome), Note: a.Note}
+	if a.Outcome != record.Open {
+		t.Step = record.Done.String()
 	}
 	return t
 }

@@ -122,6 +122,9 @@ func TestOperatorsSteerARealFleetThroughHTTP(t *testing.T) {
 		t.Errorf("show does not say that it is frozen:\n%s", out)
 	}
 	ctl(0, "unfroze")
+	if out := ctl(4, "switch --cancel"); !strings.Contains(out, "no switchover of cluster01 is planned") {
+		t.Error(out)
+	}
 	for _, order := range []string{"switch -i 9", "failover -i 9", "repair -i 9", "clone -i 9", "node restart -i 9"} {
 		if out := ctl(2, order+" --yes"); !strings.Contains(out, "has no node 9") {
 			t.Errorf("%s: %s", order, out)
@@ -130,13 +133,27 @@ func TestOperatorsSteerARealFleetThroughHTTP(t *testing.T) {
 	if out := ctl(4, "switch -i 1 --yes"); !strings.Contains(out, "node 1 is the primary already") {
 		t.Error(out)
 	}
+	if out := ctl(0, "switch -i 2 --at 2099-01-02T03:04:05Z --yes --why patches"); !strings.Contains(out, "planned") {
+		t.Error(out)
+	}
+	if out := ctl(0, "show"); !strings.Contains(out, "switch to node 2 planned at 2099-01-02") {
+		t.Error(out)
+	}
+	if out := ctl(0, "show_task"); !strings.Contains(out, "planned") || !strings.Contains(out, "patches") {
+		t.Error(out)
+	}
+	ctl(4, "switch -i 2 --at +1h --yes")
+	ctl(0, "switch --cancel")
+	if out := ctl(0, "show_task 1"); !strings.Contains(out, "called off by") {
+		t.Error(out)
+	}
 	if out := ctl(0, "failover -i 2 --accept-data-loss --yes --why drill"); !strings.Contains(out, "promote  step") || !strings.Contains(out, "outcome") {
 		t.Errorf("the failover said\n%s", out)
 	}
-	if out := ctl(0, "show_task 1 -o json"); !strings.Contains(out, `"candidate": 2`) || !strings.Contains(out, `"outcome": "done"`) {
+	if out := ctl(0, "show_task 2 -o json"); !strings.Contains(out, `"candidate": 2`) || !strings.Contains(out, `"outcome": "done"`) {
 		t.Error(out)
 	}
-	if out := ctl(0, "task_log 1"); !strings.Contains(out, "promote node 2: done") {
+	if out := ctl(0, "task_log 2"); !strings.Contains(out, "promote node 2: done") {
 		t.Error(out)
 	}
 	if out := ctl(0, "get_meta -o json"); !strings.Contains(out, `"primary": 2`) || !strings.Contains(out, `"nodes": 3`) || !strings.Contains(out, `"name": "a b"`) || !strings.Contains(out, `"hooks": "[x"`) || !strings.Contains(out, `"write_vip": "192.168.56.40"`) {

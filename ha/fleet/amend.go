@@ -151,7 +151,15 @@ func lastChange(m record.Meta) string {
 // readable refuses the first change of policies while a member of the log may be of a build that could
 // not read it: such a member could not go on.
 func (f *Fleet) readable(ctx context.Context, state *record.State, s *seat) error {
-	if f.alone() || state.Amended() {
+	if state.Amended() {
+		return nil
+	}
+	return f.readableAt(ctx, s, policiesLevel)
+}
+
+// readableAt refuses an entry of a level while a member of the log may be of a build that could not read it.
+func (f *Fleet) readableAt(ctx context.Context, s *seat, least int) error {
+	if f.alone() {
 		return nil
 	}
 	if err := f.settle(ctx, s); err != nil {
@@ -169,15 +177,15 @@ func (f *Fleet) readable(ctx context.Context, state *record.State, s *seat) erro
 		switch {
 		case !heard:
 			unheard = append(unheard, m.Name)
-		case level < policiesLevel:
+		case level < least:
 			older = append(older, m.Name)
 		}
 	}
 	switch {
 	case len(older) > 0:
-		return refused("%s: of an older build, which could not read changed policies and would end; update all members first", strings.Join(older, ", "))
+		return refused("%s: of an older build, which could not read this and would end; update all members first", strings.Join(older, ", "))
 	case len(unheard) > 0:
-		return refused("%s: not heard of; before the first change every member must have said that its build can read it", strings.Join(unheard, ", "))
+		return refused("%s: not heard of; every member must have said before that its build can read this", strings.Join(unheard, ", "))
 	}
 	return nil
 }

@@ -46,6 +46,7 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	seats.Go(func() error { f.found(ctx); return nil })
 	for _, s := range r.seats {
 		seats.Go(func() error { f.govern(ctx, s); return nil })
+		seats.Go(func() error { f.keepAppointments(ctx, s); return nil })
 		if s.Servers.Reign != nil {
 			seats.Go(func() error {
 				if f.awaitBirth(ctx) {

@@ -25,15 +25,21 @@ const (
 	Restart  Verb = "restart"
 	Froze    Verb = "froze"
 	Unfroze  Verb = "unfroze"
+	Appoint  Verb = "appoint" // a switchover at Command.At
+	Cancel   Verb = "cancel"  // drops what was appointed
 )
 
 // Verbs are all of them.
-func Verbs() []Verb { return []Verb{Switch, Failover, Repair, Clone, Restart, Froze, Unfroze} }
+func Verbs() []Verb {
+	return []Verb{Switch, Failover, Repair, Clone, Restart, Froze, Unfroze, Appoint, Cancel}
+}
 
 // Command is an operator's order for a cluster. Order.By is the operator's name, for the history.
 type Command struct {
 	Cluster string `json:"cluster"`
 	Verb    Verb   `json:"verb"`
+	// At is when a switchover is appointed for, in milliseconds since 1970.
+	At int64 `json:"at,omitempty"`
 	decide.Order
 }
 
@@ -87,6 +93,8 @@ func (q *request) shows(c *record.Cluster, id record.OperationID) bool {
 		return c.Froze != nil
 	case Unfroze:
 		return c.Froze == nil
+	case Cancel:
+		return c.Appointment == nil
 	}
 	return c.LastOperation >= id
 }
@@ -117,6 +125,9 @@ func (f *Fleet) command(ctx context.Context, q request) (record.Operation, error
 	s, err := f.seatOf(ctx, q.Cluster)
 	if err != nil {
 		return record.Operation{}, err
+	}
+	if q.Verb == Appoint || q.Verb == Cancel {
+		return f.appoint(ctx, s, q)
 	}
 	if q.Verb != Froze && q.Verb != Unfroze {
 		if err := f.settle(ctx, s); err != nil {

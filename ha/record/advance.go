@@ -54,7 +54,7 @@ func (c *Cluster) advance(a *Advance) error {
 // mayBecome says why o cannot become next.
 func (o *Operation) mayBecome(next *Operation) error {
 	switch {
-	case next.Kind != o.Kind || next.From != o.From || next.To != o.To || next.By != o.By || next.Node != o.Node || next.Former != o.Former || next.Left != o.Left || next.Accept != o.Accept:
+	case next.Kind != o.Kind || next.From != o.From || next.To != o.To || next.By != o.By || next.Node != o.Node || next.Former != o.Former || next.Left != o.Left || next.Accept != o.Accept || next.Appointment != o.Appointment:
 		return malformed("%s %d cannot become another operation", o.Kind, o.ID)
 	case !o.Step.leadsTo(next.Step):
 		return malformed("step %s does not lead to step %s", o.Step, next.Step)

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// Level is what a build knows of the log: 1 is every kind of entry before Amend, 2 has Amend. A member
+// Level is what a build knows of the log: 1 is every kind of entry before Amend, 2 has Amend, 3 Appoint. A member
 // that does not know an entry cannot go on, so a leader proposes none of a level that a member of the
 // log has not reached. It rises with every new kind of entry, and every new field of one.
-const Level = 2
+const Level = 3
 
 // Meta are the policies that operators have changed for the whole fleet: they win over each member's
 // file.

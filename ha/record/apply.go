@@ -53,6 +53,7 @@ func (s *State) Apply(e Entry) (*State, error) {
 	}
 	if c.Epoch.Number != present {
 		c.noteStart(e.At)
+		c.newEpoch()
 	}
 	next := &State{Fleet: s.Fleet, Clusters: maps.Clone(s.Clusters)}
 	if next.Clusters == nil {
@@ -65,7 +66,7 @@ func (s *State) Apply(e Entry) (*State, error) {
 // check refuses what is no entry at all.
 func (e *Entry) check() error {
 	set := 0
-	for _, there := range []bool{e.Found != nil, e.Adopt != nil, e.Begin != nil, e.Advance != nil, e.Froze != nil, e.Mark != nil, e.Standbys != nil, e.Amend != nil} {
+	for _, there := range []bool{e.Found != nil, e.Adopt != nil, e.Begin != nil, e.Advance != nil, e.Froze != nil, e.Mark != nil, e.Standbys != nil, e.Amend != nil, e.Appoint != nil} {
 		if there {
 			set++
 		}
@@ -127,6 +128,8 @@ func (c *Cluster) apply(e Entry) error {
 		return c.mark(e.Mark)
 	case e.Amend != nil:
 		return c.amend(e.Amend)
+	case e.Appoint != nil:
+		return c.appoint(e.Appoint)
 	}
 	return c.publish(e.Standbys)
 }
@@ -176,6 +179,12 @@ func (c *Cluster) begin(o Operation) error {
 		return stale("epoch %d is not the highest number given, which is %d", o.To, c.LastEpoch)
 	case !o.Kind.MakesEpoch() && c.Tasks[o.Node] != nil:
 		return stale("%s %d of node %d is under way", c.Tasks[o.Node].Kind, c.Tasks[o.Node].ID, o.Node)
+	}
+	if err := c.keeps(&o); err != nil {
+		return err
+	}
+	if o.Appointment != 0 {
+		c.endAppointment(Completed, fmt.Sprintf("begun as task %d", o.ID))
 	}
 	o.Recruited, o.Former, o.Left = slices.Clone(o.Recruited), c.Epoch.Primary, c.Epoch.History.Timeline
 	c.LastOperation = o.ID

@@ -23,6 +23,7 @@ type Entry struct {
 	Mark     *Marking `json:"mark,omitempty"`
 	Standbys *Publish `json:"standbys,omitempty"`
 	Amend    *Amend   `json:"amend,omitempty"`
+	Appoint  *Appoint `json:"appoint,omitempty"`
 }
 
 // Found gives the fleet its name; it counts once. Floors are the epochs that each cluster must begin

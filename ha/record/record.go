@@ -35,6 +35,10 @@ type Cluster struct {
 	Nodes map[topology.NodeID]*Mark `json:"nodes,omitempty"`
 	// Past are the last operations that ended, oldest first.
 	Past []Operation `json:"past,omitempty"`
+	// Appointment is a switchover for later, nil when there is none; Appointments are the last that are over,
+	// oldest first.
+	Appointment  *Appointment  `json:"appointment,omitempty"`
+	Appointments []Appointment `json:"appointments,omitempty"`
 	// Starts are when the last epochs began, oldest first.
 	Starts []Start `json:"starts,omitempty"`
 	// Meta are the policies that operators have changed; nil until the first change.
@@ -181,6 +185,8 @@ type Operation struct {
 	Timeline topology.Timeline `json:"timeline,omitempty"`
 	// Accept is what an operator agreed to lose.
 	Accept Accept `json:"accept,omitempty"`
+	// Appointment is the one that a switchover keeps; 0: none.
+	Appointment OperationID `json:"appointment,omitempty"`
 	// Mode narrows what the kind may do ("reattach", "rewind", "rebuild" of a repair).
 	Mode string `json:"mode,omitempty"`
 	// Why says what began it, By who: a member's name, or an operator's.
