@@ -30,8 +30,9 @@ type Need struct {
 	// Ticket is what the session's last write left behind.
 	Ticket      topology.Ticket
 	Consistency Consistency
-	// Exclude are the nodes that this read was tried on already.
-	Exclude []topology.NodeID
+	// Exclude are the nodes that this read was tried on already, Unproved those whose connections
+	// cannot tell what they have replayed.
+	Exclude, Unproved []topology.NodeID
 }
 
 // Balancer spreads the reads of one cluster.
@@ -79,6 +80,9 @@ func (b *Balancer) Stamp(v *topology.View) topology.Ticket {
 	return t
 }
 
+// Demands says whether the read must see a write, so that what a standby has proved matters.
+func (b *Balancer) Demands(n Need) bool { return b.ticket(n) != topology.Ticket{} }
+
 // Pick chooses a node for a read, 0 when there is none, and says why. It takes a turn of the node
 // that it returns. A read that goes to the primary for its ticket's sake asks for rounds.
 func (b *Balancer) Pick(v *topology.View, n Need, now time.Time) (topology.NodeID, string) {
@@ -93,7 +97,7 @@ func (b *Balancer) Pick(v *topology.View, n Need, now time.Time) (topology.NodeI
 			continue
 		}
 		standbys = standbys || !c.primary
-		if !c.primary && !v.Rounds.Satisfied(c.slot, ticket, v.Epoch) {
+		if !c.primary && (!v.Rounds.Satisfied(c.slot, ticket, v.Epoch) || slices.Contains(n.Unproved, c.id)) {
 			stale = true
 			continue
 		}

@@ -19,6 +19,8 @@ func TestAReadSeesTheCommitAndNotOnlyTheInsert(t *testing.T) {
 			t.Errorf("%s: a read behind it went to node %d", commit, node)
 		}
 		w.round(3)
+		w.reads(c) // which opens a connection
+		w.round(3)
 		if node := w.reads(c); node != 3 {
 			t.Errorf("%s: a read went to node %d, and only 3 has replayed the commit", commit, node)
 		}
@@ -44,8 +46,41 @@ func TestAWriteOfAnOlderEpochIsVisibleOnWhoeverWasProvedInThisOne(t *testing.T) 
 		t.Errorf("before the first round of the new epoch a read went to node %d", node)
 	}
 	w.round(3)
+	w.reads(c) // which opens a connection
+	w.round(3)
 	if node := w.reads(c); node != 3 {
 		t.Errorf("behind the first round of the new epoch a read went to node %d", node)
+	}
+}
+
+// A standby that has restarted lets clients in before it has replayed again what it had, and the member may
+// not know of the restart yet.
+func TestAReadGoesByNoConnectionThatIsYoungerThanWhatItsNodeHasProved(t *testing.T) {
+	for _, pooling := range []PoolMode{TransactionPooling, SessionPooling} {
+		t.Run(string(pooling), func(t *testing.T) {
+			w, _ := worldWithRounds(t)
+			w.p.cfg.PoolMode = pooling
+			c := w.login()
+			if c.session.pooling != pooling {
+				t.Fatalf("%s pooling", c.session.pooling)
+			}
+			c.send(encode(t, `Query "insert into t0 values (1)"`, false))
+			w.round(2, 3)
+			if node := w.reads(c); node != 1 {
+				t.Errorf("a read went to node %d by a new connection", node)
+			}
+			if node := w.reads(c); node != 1 {
+				t.Errorf("a read went to node %d, which has proved nothing since", node)
+			}
+			w.round(2, 3)
+			if node := w.reads(c); node == 1 {
+				t.Error("a read went to the primary although the standbys have proved again that they have it")
+			}
+			// A session that has written nothing takes whatever is there.
+			if node := w.reads(w.login()); node == 1 {
+				t.Error("a read of a session without writes went to the primary")
+			}
+		})
 	}
 }
 

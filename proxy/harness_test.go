@@ -170,7 +170,7 @@ func (w *world) connect(_ *cluster, key backend.Key, done func(*backend.Server, 
 			}
 		}
 		srv.Server = &backend.Server{Key: key, PID: uint32(1000*int(key.Node) + srv.nth), Secret: []byte{byte(key.Node), 0, 0, byte(srv.nth)},
-			Epoch: w.c.view.Epoch, Reported: map[string]string{}}
+			Epoch: w.c.view.Epoch, Born: w.c.view.Rounds.Now(), Reported: map[string]string{}}
 		for name, value := range w.reports {
 			srv.Reported[name] = value
 		}

@@ -72,7 +72,7 @@ func (t *turn) mayPin() bool {
 // seek asks for a server of the right kind; send, refuse, or a wait follows.
 func (s *session) seek() {
 	t := s.turn
-	if srv := s.keptStandby(); srv != nil {
+	if srv := s.keptStandby(); srv != nil && s.proved(srv) {
 		s.send(srv)
 		return
 	}
@@ -94,7 +94,11 @@ func (s *session) seek() {
 		t.route.Why = why
 	}
 	if kept := s.keptFor(node); kept != nil {
-		s.send(kept)
+		if s.proved(kept) {
+			s.send(kept)
+		} else {
+			s.seekOther(kept)
+		}
 		return
 	}
 	t.node = node
@@ -102,11 +106,36 @@ func (s *session) seek() {
 	switch {
 	case err != nil:
 		s.Refused(err)
-	case srv != nil:
+	case srv != nil && s.proved(srv):
 		s.send(srv)
+	case srv != nil:
+		srv.Release(backend.Clean)
+		s.seekOther(srv)
 	default:
 		s.waitFor(phaseWaiting, s.proxy.cfg.WaitTimeout)
 	}
+}
+
+// proved says whether what the balancer knows of a standby counts for this connection to it: whoever has
+// restarted lets clients in before it has replayed everything again, and a member that stood still, or was
+// cut off, learns of the restart last. So a read that must see a write goes by a connection whose node has
+// answered since it was made.
+func (s *session) proved(srv *backend.Server) bool {
+	v := s.cluster.view
+	if srv.Proved || srv.Key.Node == v.Primary || s.turn.route.Target != router.Standby || s.mode == ListenStandby ||
+		!s.cluster.balancer.Demands(balancer.Need{Ticket: s.ticket}) {
+		return true
+	}
+	n := v.Node(srv.Key.Node)
+	srv.Proved = n != nil && v.Rounds.ProvedSince(n.Slot, srv.Born)
+	return srv.Proved
+}
+
+// seekOther leaves a node out by whose connection nothing was proved yet.
+func (s *session) seekOther(srv *backend.Server) {
+	s.turn.unproved = append(s.turn.unproved, srv.Key.Node)
+	s.phase = phaseIdle
+	s.seek()
 }
 
 // park lets a read wait a moment for a standby that has replayed the session's own write, as long as
@@ -134,7 +163,7 @@ func (s *session) chooseNode() (topology.NodeID, string) {
 		}
 		return v.Primary, ""
 	}
-	need := balancer.Need{Ticket: s.ticket, Exclude: t.tried}
+	need := balancer.Need{Ticket: s.ticket, Exclude: t.tried, Unproved: t.unproved}
 	if s.mode == ListenStandby {
 		return s.cluster.readOnly.Pick(v, need, s.proxy.now())
 	}
@@ -154,7 +183,12 @@ func (s *session) Granted(srv *backend.Server) {
 	s.disarm()
 	switch s.phase {
 	case phaseWaiting:
-		s.send(srv)
+		if s.proved(srv) {
+			s.send(srv)
+		} else {
+			srv.Release(backend.Clean)
+			s.seekOther(srv)
+		}
 		s.proceed() // more of an open turn may have come meanwhile
 	case phaseLogin:
 		s.loginGranted(srv)
@@ -200,7 +234,7 @@ func (s *session) again() {
 	switch s.phase {
 	case phaseHeld:
 		s.disarm()
-		s.turn.tried = s.turn.tried[:0]
+		s.turn.tried, s.turn.unproved = s.turn.tried[:0], s.turn.unproved[:0]
 		if s.held != nil {
 			s.goOn()
 		} else {
@@ -228,6 +262,7 @@ func (s *session) expired() {
 	case phaseHeld:
 		s.holdOver()
 	case phaseParked:
+		s.turn.unproved = s.turn.unproved[:0]
 		s.seek()
 		s.proceed()
 	case phaseWaiting:

@@ -352,6 +352,9 @@ func (p *Proxy) dial(c *cluster, key backend.Key, done func(*backend.Server, err
 				return
 			}
 			srv, err := p.adopt(key, login, epoch)
+			if err == nil {
+				srv.Born = c.view.Rounds.Now()
+			}
 			if err == nil && c.view.Epoch != epoch {
 				srv.Doom() // it may lead to the primary of an epoch that is over
 			}

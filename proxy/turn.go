@@ -36,7 +36,8 @@ type turn struct {
 	synced      bool // a Sync came when COPY had begun, before its data (copy.go)
 	rest        int  // bytes of a client message that are still to be passed on
 	tried       []topology.NodeID
-	verify      []*statement // described by the client, unknown to the server (verify.go)
+	unproved    []topology.NodeID // whose connections a read could not go by yet; see session.proved
+	verify      []*statement      // described by the client, unknown to the server (verify.go)
 	verified    int
 	shape       uint64
 	refusal     *refusal
@@ -161,12 +162,12 @@ func (ts *turns) put(t *turn) {
 	if cap(held) > maxKept {
 		held = nil
 	}
-	ops, verdicts, executed, made, tried := t.ops, t.verdicts, t.executed, t.made, t.tried
+	ops, verdicts, executed, made, tried, unproved := t.ops, t.verdicts, t.executed, t.made, t.tried, t.unproved
 	if cap(ops) > 256 || cap(all) > 1024 {
 		ops, all, verdicts, executed, made = nil, nil, nil, nil, nil
 	}
 	*t = turn{owned: owned[:0], held: held[:0], ops: ops[:0], verdicts: verdicts[:0],
-		executed: executed[:0], made: made[:0], tried: tried[:0], verify: t.verify[:0], done: t.done[:0]}
+		executed: executed[:0], made: made[:0], tried: tried[:0], unproved: unproved[:0], verify: t.verify[:0], done: t.done[:0]}
 	t.replies.all = all[:0]
 	ts.free = append(ts.free, t)
 }

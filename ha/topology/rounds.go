@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -149,6 +150,32 @@ func (r *Rounds) Satisfied(slot int, t Ticket, epoch Epoch) bool {
 	}
 	safe := r.safe[slot].Load()
 	return safe >= need && r.epoch.Load() == uint64(epoch)
+}
+
+// Moment is a place in the rounds.
+type Moment struct{ epoch, round uint64 }
+
+// Now is the present moment.
+func (r *Rounds) Now() Moment {
+	for {
+		epoch := r.epoch.Load()
+		m := Moment{epoch, r.opened.Load()}
+		if epoch != resetting && r.epoch.Load() == epoch {
+			return m
+		}
+		runtime.Gosched() // a Reset is a few stores long
+	}
+}
+
+// ProvedSince says whether the node in slot has been asked after the moment, and has answered, how far it
+// has replayed: what it proved earlier it may have lost by a restart.
+func (r *Rounds) ProvedSince(slot int, m Moment) bool {
+	if slot < 0 || slot >= MaxSlots {
+		return false
+	}
+	epoch := r.epoch.Load()
+	safe := r.safe[slot].Load()
+	return epoch != resetting && safe > 0 && (epoch > m.epoch || epoch == m.epoch && safe > m.round) && r.epoch.Load() == epoch
 }
 
 // Want tells the monitor that a session waits for a round, or had to read from the primary because

@@ -77,6 +77,10 @@ type Server struct {
 	Frame      Frame
 	// Epoch is the epoch in which the node was chosen when the connection was made.
 	Epoch topology.Epoch
+	// Born is when in the rounds the connection was made, and Proved: its node has proved since then how far
+	// it has replayed.
+	Born   topology.Moment
+	Proved bool
 
 	owner   Owner
 	pool    *pool
