@@ -15,8 +15,9 @@ VERSION  = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # and the tests of what the allocator or the clock say are meaningless under it.
 TESTFLAGS = -timeout 25m
 
-# Servers of these are fetched for `make test` (TESTED= leaves them out); `make versions` tests 10 to 18.
-TESTED   = 10 12 17
+# Servers of these are fetched for `make test` where npm is (TESTED= leaves them out); `make versions`
+# tests 10 to 18.
+TESTED   = $(if $(shell command -v npm),10 12 17)
 
 .PHONY: demo build install deps test versions oracle unit e2e rto soak sim lint fuzz bench-quick clean
 
@@ -35,6 +36,7 @@ deps:
 	@scripts/install-deps test
 
 test: deps lint build ## everything that decides
+	@$(if $(TESTED),:,echo "servers of other versions than the installed PostgreSQL are left out")
 	CST_VERSIONS=$$($(if $(TESTED),scripts/postgres-versions $(TESTED))) && export CST_VERSIONS && \
 		go test -race $(TESTFLAGS) $$(go list ./... | grep -v /e2e$$)
 	cd router/oracle && go test $(TESTFLAGS) ./...
