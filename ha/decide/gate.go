@@ -25,7 +25,7 @@ func (p *Picture) gate(op *record.Operation, cut []topology.NodeID) opening {
 	if p.Alone || p.Weakness&NoLeaseWait != 0 {
 		return opening{}
 	}
-	length := p.lease() + time.Duration(float64(p.lease())*p.Policy.Drift)
+	length := p.lapse()
 	until := max(p.LeaderSince, p.lastCut(cut)) + length
 	var missing []string
 	for i := range p.Members {
@@ -51,6 +51,11 @@ func (p *Picture) gate(op *record.Operation, cut []topology.NodeID) opening {
 		return opening{}
 	}
 	return opening{until: until, why: fmt.Sprintf("%s may hold a lease of epoch %d for %s more", who, op.From, short(until-p.Now))}
+}
+
+// lapse is how long it takes until whoever renewed a lease just now holds it no more.
+func (p *Picture) lapse() time.Duration {
+	return p.lease() + time.Duration(float64(p.lease())*p.Policy.Drift)
 }
 
 // lastCut is since when nobody can have begun a proof that one of cut flushed something for. This

@@ -65,7 +65,9 @@ func (p *Picture) notReady(n *Node) string {
 	return ""
 }
 
-// drain waits until nobody writes: every member has confirmed, and open transactions have ended.
+// drain waits until nobody writes: every member that is heard of has confirmed, and open transactions have
+// ended. One that is away has no clients, or they will be told; that it acknowledges nothing any more is
+// for the gate to see to (takeOver).
 func (p *Picture) drain(op *record.Operation, n *Node) Plan {
 	if why := p.notReady(n); why != "" {
 		return p.giveUp(op, record.Failed, fmt.Sprintf("node %d %s", n.ID, why))
@@ -77,6 +79,9 @@ func (p *Picture) drain(op *record.Operation, n *Node) Plan {
 	open, missing := 0, []string{}
 	for i := range p.Members {
 		m := &p.Members[i]
+		if p.Now-max(m.Heard, p.LeaderSince) > p.lapse() && p.Now >= m.LeaseUntil && !p.Alone {
+			continue
+		}
 		open += m.Open
 		if !m.Witness && !p.Alone && m.Drains != op.ID {
 			missing = append(missing, m.Name)
