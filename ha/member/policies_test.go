@@ -14,7 +14,7 @@ import (
 )
 
 // lone is a member that does not run, of one cluster with one node.
-func lone(t *testing.T) (*Member, ha.Config) {
+func lone(t *testing.T) (*Member, ha.Config, *topology.Board) {
 	t.Helper()
 	log, board := zaptest.NewLogger(t), topology.NewBoard("c1")
 	watch := ha.DefaultConfig()
@@ -31,7 +31,7 @@ func lone(t *testing.T) (*Member, ha.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m, watch
+	return m, watch, board
 }
 
 // reloads is the watch with another [cluster.operation].
@@ -42,7 +42,7 @@ func reloads(watch ha.Config, change func(*ha.OperationConfig)) ha.Config {
 }
 
 func TestChangedPoliciesWinOverTheFile(t *testing.T) {
-	m, watch := lone(t)
+	m, watch, _ := lone(t)
 	c := m.clusters["c1"]
 	before := c.setup()
 	values := map[string]string{"switch_budget": `"8s"`, "switch_drain": `"6s"`, "failover_when_unreachable": "false", "node.1.priority": "7", "node.9.priority": "3"}
@@ -78,7 +78,7 @@ func TestChangedPoliciesWinOverTheFile(t *testing.T) {
 }
 
 func TestAFileThatDoesNotFitTheLogKeepsThePoliciesOfBefore(t *testing.T) {
-	m, watch := lone(t)
+	m, watch, _ := lone(t)
 	c := m.clusters["c1"]
 	if err := m.Apply(reloads(watch, func(o *ha.OperationConfig) { o.SwitchBudget = 8 * time.Second })); err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func TestAFileThatDoesNotFitTheLogKeepsThePoliciesOfBefore(t *testing.T) {
 }
 
 func TestAMemberObeysWhatItKnowsOfANewerBuildsPolicies(t *testing.T) {
-	m, _ := lone(t)
+	m, _, _ := lone(t)
 	c := m.clusters["c1"]
 	c.amend(map[string]string{"max_repairs": "7", "warp": "9"})
 	if c.setup().policy().MaxRepairs != 7 || !strings.Contains(c.trouble, "knows no policy warp; update this member") {
@@ -124,7 +124,7 @@ func TestAMemberObeysWhatItKnowsOfANewerBuildsPolicies(t *testing.T) {
 }
 
 func TestPoliciesAreCheckedBesideThoseThatStay(t *testing.T) {
-	m, watch := lone(t)
+	m, watch, _ := lone(t)
 	c := m.clusters["c1"]
 	kept := map[string]string{"switch_drain": `"6s"`, "switch_budget": `"7s"`, "node.9.priority": "3"}
 	got, err := c.check(kept, map[string]string{"switch_budget": "6500ms", "node.1.nofailover": "true"})
