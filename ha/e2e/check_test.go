@@ -184,7 +184,7 @@ var copiesRemain = invariant{"no directory is replaced unless another node works
 var answersAreTrue = invariant{"what is reported as failed was not done, and nothing is done twice", func(x *trace) error {
 	for _, r := range x.all() {
 		if len(r.Ghosts)+len(r.Twice) > 0 {
-			return fmt.Errorf("rows %v were refused and are there, rows %v are there more than once", r.Ghosts, r.Twice)
+			return fmt.Errorf("rows %v were refused and are there, rows %v are there more than once; clients were told %v", r.Ghosts, r.Twice, r.Codes)
 		}
 	}
 	return nil

@@ -79,7 +79,8 @@ func judge(err error) (knowledge, string) {
 		}
 		return refused, said.Code
 	}
-	if pgconn.SafeToRetry(err) {
+	// pgx says "conn closed", and that it is safe to try again, of a statement that lost its connection, too.
+	if pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed) {
 		return refused, "not sent"
 	}
 	return unknown, "connection lost"
