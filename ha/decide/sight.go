@@ -190,6 +190,13 @@ func (p *Picture) hostsAskedLater(t *tally) bool {
 	return false
 }
 
+// outdated says whether what is known of the node is from before a quorum lost it: by now it may be
+// something else.
+func (p *Picture) outdated(n *Node) bool {
+	t := p.tally(n.ID)
+	return len(t.failing) >= t.quorum && n.Fact.At <= p.Now-t.agreed()
+}
+
 // hostAway says whether SSH to the node's host is known not to work: some member has tried, and none has
 // a connection.
 func (p *Picture) hostAway(id topology.NodeID) bool {

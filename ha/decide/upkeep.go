@@ -166,8 +166,7 @@ func (p *Picture) mend(n *Node, mark record.Mark, f finding, why string) Plan {
 		return Plan{Alarm: fmt.Sprintf("node %d: %s; it is not repaired by itself any more (%d tries): `cstproxy ctl repair -i %d`", n.ID, why, mark.Tries, n.ID)}
 	case t.by[Starting] >= t.quorum && p.fresh(fact) && !fact.Stopped && fact.Recruited == 0:
 		return Plan{Alarm: fmt.Sprintf("node %d: %s; it is starting up and lets nobody in yet. If that does not end: `cstproxy ctl repair -i %d --mode rebuild`", n.ID, why, n.ID)}
-	case !t.hostUp && (!p.fresh(fact) || len(t.failing) >= t.quorum && fact.At <= p.Now-t.agreed()):
-		// What is known of it is from before it fell silent.
+	case !t.hostUp && (!p.fresh(fact) || p.outdated(n)):
 		return Plan{Alarm: fmt.Sprintf("node %d: %s, and neither does its host", n.ID, why)}
 	}
 	return p.begin(record.Operation{Kind: record.Repair, Node: n.ID}, why)
