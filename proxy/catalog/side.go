@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
@@ -131,6 +132,14 @@ func (s *Store) settings(encoding string) []wire.Parameter {
 		{Name: "lock_timeout", Value: "1000"},
 		{Name: "idle_in_transaction_session_timeout", Value: ms},
 	}
+}
+
+// major is the server's major version, as it told at login: 10 for "10.23 (Debian 10.23-1)", 19 for
+// "19beta1".
+func (c *side) major() (n int, known bool) {
+	version := c.ParameterStatus("server_version")
+	n, err := strconv.Atoi(version[:len(version)-len(strings.TrimLeft(version, "0123456789"))])
+	return n, err == nil
 }
 
 // rows runs a query and hands over each row; the values are valid until each returns.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cstproxy/cstproxy/router"
@@ -15,9 +16,9 @@ import (
 // content instead, because TRUNCATE and REFRESH rewrite its rows without a change that matters.
 const sqlFingerprint = `
 SELECT pg_catalog.current_setting('server_version_num')
-UNION ALL SELECT 'class ' || count(*) || ' ' || coalesce(sum(pg_catalog.hashtextextended(
-	pg_catalog.concat_ws(' ', oid, relnamespace, relkind, relpersistence, relname), 0)), 0)
-	FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't'
+UNION ALL SELECT 'class ' || count(*) || ' ' || coalesce(sum(pg_catalog.hashtextextended(content, 0)), 0)
+	FROM (SELECT pg_catalog.concat_ws(' ', oid, relnamespace, relkind, relpersistence, relname) AS content
+	FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't') c
 UNION ALL SELECT 'proc ' || count(*) || ' ' || coalesce(sum(xmin::text::int8), 0) FROM pg_catalog.pg_proc
 UNION ALL SELECT 'aggregate ' || count(*) || ' ' || coalesce(sum(xmin::text::int8), 0) FROM pg_catalog.pg_aggregate
 UNION ALL SELECT 'language ' || count(*) || ' ' || coalesce(sum(xmin::text::int8), 0) FROM pg_catalog.pg_language
@@ -112,6 +113,17 @@ const sqlPolicies = `
 SELECT polrelid, pg_catalog.pg_get_expr(polqual, polrelid) FROM pg_catalog.pg_policy
 WHERE polcmd IN ('r', '*') AND polqual IS NOT NULL`
 
+// before11 puts a statement into the words of PostgreSQL 10, which has no procedures, and no hash of
+// a text that is longer than 32 bits: two of them make one of 64.
+func before11(sql string) string {
+	return strings.NewReplacer(
+		"p.prokind = 'a'", "p.proisagg",
+		"p.prokind IN ('f', 'a', 'w')", "true",
+		"pg_catalog.hashtextextended(content, 0)",
+		"(pg_catalog.hashtext(content)::int8 << 32) | (pg_catalog.hashtext('+' || content) & 4294967295)",
+	).Replace(sql)
+}
+
 var errTooLarge = errors.New("it is larger than max_catalog_bytes")
 
 // reader reads one database in one snapshot. The first error ends it; later calls do nothing.
@@ -131,6 +143,9 @@ func (r *reader) begin() {
 func (r *reader) each(sql string, columns int, take func(row [][]byte)) {
 	if r.err != nil {
 		return
+	}
+	if major, known := r.conn.major(); known && major < 11 {
+		sql = before11(sql)
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
 	defer cancel()
