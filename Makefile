@@ -44,7 +44,7 @@ test: deps lint build ## everything that decides
 
 versions: deps ## what cstproxy does to servers, with those of PostgreSQL 10 to 18, and 15 of two minor versions
 	CST_VERSIONS=$$(scripts/postgres-versions) && export CST_VERSIONS && \
-		go test -count=1 -v $(TESTFLAGS) -run '^TestServersOfEveryVersion|^TestMinorVersions' ./ha/operation
+		go test -count=1 -v $(TESTFLAGS) -run '^TestServersOfEveryVersion|^TestMinorVersions' ./ha/operation ./proxy/catalog ./cmd/cstproxy/e2e
 
 oracle: deps ## the classifier against PostgreSQL's grammar and its regression suite
 	cd router/oracle && go test $(TESTFLAGS) ./... && go test -run '^$$' -fuzz FuzzReadHasNoWrite -fuzztime 30s .
