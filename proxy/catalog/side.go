@@ -134,10 +134,8 @@ func (s *Store) settings(encoding string) []wire.Parameter {
 	}
 }
 
-// major is the server's major version, as it told at login: 10 for "10.23 (Debian 10.23-1)", 19 for
-// "19beta1".
-func (c *side) major() (n int, known bool) {
-	version := c.ParameterStatus("server_version")
+// major reads the major version in a server_version: 10 in "10.23 (Debian 10.23-1)", 19 in "19beta1".
+func major(version string) (n int, known bool) {
 	n, err := strconv.Atoi(version[:len(version)-len(strings.TrimLeft(version, "0123456789"))])
 	return n, err == nil
 }

@@ -144,7 +144,7 @@ func (r *reader) each(sql string, columns int, take func(row [][]byte)) {
 	if r.err != nil {
 		return
 	}
-	if major, known := r.conn.major(); known && major < 11 {
+	if v, known := major(r.conn.ParameterStatus("server_version")); known && v < 11 {
 		sql = before11(sql)
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, r.timeout)

@@ -74,3 +74,16 @@ func (r *rig) judges(t *testing.T) {
 		}
 	}
 }
+
+func TestTheVersionIsReadAsServersTellIt(t *testing.T) {
+	for version, want := range map[string]int{"10.23": 10, "10.23 (Debian 10.23-1.pgdg110+1)": 10, "11devel": 11, "9.6.24": 9, "19beta1": 19, "15.4": 15} {
+		if got, known := major(version); got != want || !known {
+			t.Errorf("%s: %d, %v", version, got, known)
+		}
+	}
+	for _, version := range []string{"", "devel", "PostgreSQL 10", strings.Repeat("9", 30)} {
+		if got, known := major(version); known {
+			t.Errorf("%s: %d", version, got)
+		}
+	}
+}
