@@ -133,6 +133,9 @@ func (l *Log) Propose(ctx context.Context, e record.Entry) error {
 		if err := future.Error(); err != nil {
 			return err
 		}
+		// Followers learn that it is committed with the next entry, or 50 to 100 ms later: a barrier is the next
+		// entry. Writes of the whole fleet may be held until the members know.
+		node.Barrier(enqueueTime)
 		if refusal, ok := future.Response().(error); ok {
 			return applied{refusal}
 		}
