@@ -25,8 +25,12 @@ echo "processes=$#"
 if [ -e "$where/standby.signal" ] || [ -e "$where/recovery.conf" ]; then echo standby=yes; else echo standby=no; fi
 if [ -e "$where/backup_label" ]; then echo backup_label=yes; fi
 sed -n "s/^cstproxy\.epoch = '\(.*\)'\$/marker=\1/p" "$where/postgresql.auto.conf" 2>/dev/null | tail -n 1
-problem=$( (programs pg_ctl pg_controldata pg_rewind pg_basebackup postgres) 2>&1) || echo "problem=$problem"
-programs pg_controldata
+if said=$( (programs pg_ctl pg_controldata pg_rewind pg_basebackup postgres && echo "$bin") 2>&1); then
+	bin=$said
+else
+	echo "problem=$said"
+	programs pg_controldata
+fi
 echo "bindir=$bin"
 control=$("$bin/pg_controldata" -D "$where")
 timeline=$(printf '%s\n' "$control" | sed -n "s/^Latest checkpoint's TimeLineID: *//p")

@@ -65,25 +65,34 @@ control() { # DIRECTORY FIELD
 }
 
 # servers DIRECTORY prints the processes of a server on it, also without a postmaster and whatever
-# postmaster.pid says: a server's processes are at home in their data directory.
+# postmaster.pid says: a server's processes are at home in their data directory. It starts two processes, not
+# two for each of the server's: writes are held while a primary is being stopped.
 servers() {
 	real=$(readlink -f "$1") && [ -d "$real" ] || return 0
 	pattern=$(printf '%s' "$real" | sed 's/[][*?\\]/\\&/g')
-	find /proc/[0-9]*/cwd -maxdepth 0 -lname "$pattern" 2>/dev/null | while read -r cwd; do
-		pid=${cwd#/proc/}
-		pid=${pid%/cwd}
-		case $(readlink "/proc/$pid/exe" 2>/dev/null) in
-		*/postgres | */postgres\ *) echo "$pid" ;;
-		esac
-	done
+	set -- $(find /proc/[0-9]*/cwd -maxdepth 0 -lname "$pattern" 2>/dev/null | sed 's/cwd$/exe/')
+	[ $# -gt 0 ] || return 0
+	find "$@" -maxdepth 0 \( -lname '*/postgres' -o -lname '*/postgres *' \) 2>/dev/null | tr -dc '0-9\n'
 }
 
-gone() { # DIRECTORY TENTHS: waits until no process is left
-	left=$2
-	while [ -n "$(servers "$1")" ]; do
-		[ "$left" -gt 0 ] || return 1
-		left=$((left - 1))
-		sleep 0.1
+# hundredths sets now, of seconds since the host's start: no change of the date moves it.
+hundredths() {
+	read -r now rest </proc/uptime
+	now=${now%.*}${now#*.}
+}
+
+# gone DIRECTORY SECONDS waits until no process of a server on it is left. A zombie has no directory.
+gone() {
+	hundredths
+	over=$((now + $2 * 100))
+	while remaining=$(servers "$1") && [ -n "$remaining" ]; do
+		for pid in $remaining; do
+			while [ -e "/proc/$pid/cwd" ]; do
+				hundredths
+				[ "$now" -lt "$over" ] || return 1
+				sleep 0.01
+			done
+		done
 	done
 }
 
@@ -91,11 +100,12 @@ gone() { # DIRECTORY TENTHS: waits until no process is left
 # (SIGSTOP) process ends by KILL, too.
 stop_server() {
 	[ -n "$(servers "$1")" ] || return 0
-	"$bin/pg_ctl" stop -D "$1" -m "$2" -w -t "$3" >&2 || :
-	gone "$1" 5 && return 0
+	# pg_ctl itself would look every 100 ms.
+	"$bin/pg_ctl" stop -D "$1" -m "$2" -W >&2 || :
+	gone "$1" "$3" && return 0
 	if [ "$2" = immediate ]; then
 		for pid in $(servers "$1"); do kill -s KILL "$pid" 2>/dev/null || :; done
-		gone "$1" 50 && return 0
+		gone "$1" 5 && return 0
 	fi
 	fail 42 "the server on $1 does not end: processes" $(servers "$1")
 }
@@ -115,7 +125,7 @@ forget_passed_over() {
 start_server() {
 	unfinished
 	if [ "$(sed -n 's/ *$//;8p' "$pgdata/postmaster.pid" 2>/dev/null)" = stopping ]; then
-		gone "$pgdata" $((patience * 10)) || fail 42 "the server on $pgdata is being stopped, and does not end"
+		gone "$pgdata" "$patience" || fail 42 "the server on $pgdata is being stopped, and does not end"
 	fi
 	[ -z "$(servers "$pgdata")" ] || return 0
 	forget_passed_over
