@@ -223,7 +223,7 @@ func (n *Node) Learn(f Fact, now time.Duration) {
 type Verb string
 
 const (
-	Look       Verb = "look"       // read fresh facts now
+	Look       Verb = "look"       // read fresh facts now, with Mode ServerAlone without the host's
 	Recruit    Verb = "recruit"    // leave the upstream, with marker Epoch; wait until the receiver is gone; facts
 	Release    Verb = "release"    // undo: follow Upstream again, marker away
 	Stop       Verb = "stop"       // stop the server (Mode "immediate" or "fast"), leave standby.signal so that it never boots writable, VIPs off
@@ -238,6 +238,9 @@ const (
 	DropVIP    Verb = "drop-vip"
 	Hook       Verb = "hook" // run the hook named Mode
 )
+
+// ServerAlone is a Look's Mode.
+const ServerAlone = "server"
 
 // Action is one thing to do to one node, for an operation. Comparable: it identifies itself.
 type Action struct {

@@ -138,7 +138,7 @@ func (p *Picture) handOver(op *record.Operation, n, old *Node) Plan {
 		if late {
 			return p.giveUp(op, record.Undone, fmt.Sprintf("node %d has not received the shutdown checkpoint at %s (it is at %s)", n.ID, old.Fact.Write, p.position(n)))
 		}
-		w.look(n.ID)
+		w.ask(n.ID)
 		return w.plan("node %d is to receive the shutdown checkpoint at %s, and is at %s", n.ID, old.Fact.Write, p.position(n))
 	}
 	return p.takeOver(w, n)

@@ -165,7 +165,10 @@ func (e *Executor) Do(ctx context.Context, a decide.Action) (decide.Result, Repo
 	looking, cancel := context.WithTimeout(ctx, timeout(decide.Action{Verb: decide.Look}))
 	defer cancel()
 	grace := time.Duration(0)
-	if a.Verb == decide.Look {
+	switch {
+	case a.Verb == decide.Look && a.Mode == decide.ServerAlone:
+		n.Host = nil
+	case a.Verb == decide.Look:
 		grace = hostGrace
 	}
 	r := e.look(looking, n, grace)
