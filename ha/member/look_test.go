@@ -111,7 +111,7 @@ func TestStandbysHostsAreAskedWhileThePrimaryDoesNotAnswer(t *testing.T) {
 		addr := primary.Addr().(*net.TCPAddr)
 		s.Nodes[0].Host, s.Nodes[0].Port, s.Nodes[0].Class = "127.0.0.1", addr.Port, decide.Answers
 	})
-	scouts := NewScouts(now.get, func() map[topology.NodeID]*remote.Host { return hosts })
+	scouts := NewScouts(now.get, func() map[topology.NodeID]*remote.Host { return hosts }, func() bool { return false })
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = way.Run(ctx) })

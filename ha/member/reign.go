@@ -15,6 +15,7 @@ import (
 	"github.com/cstproxy/cstproxy/ha/fleet"
 	"github.com/cstproxy/cstproxy/ha/hook"
 	"github.com/cstproxy/cstproxy/ha/operation"
+	"github.com/cstproxy/cstproxy/ha/record"
 	"github.com/cstproxy/cstproxy/ha/topology"
 	"github.com/cstproxy/cstproxy/ha/vip"
 )
@@ -24,6 +25,9 @@ const (
 	// balancers know the rotation, slotPause whether the replication slots are right.
 	orderly   = time.Second
 	slotPause = 10 * time.Second
+	// hush is how long what can wait makes room for an operation that makes an epoch: writes are held, and
+	// each look at a host or a server costs it processes.
+	hush = 5 * time.Second
 	// heartbeatTime bounds the making of the heartbeat's table.
 	heartbeatTime = 30 * time.Second
 )
@@ -62,11 +66,14 @@ func (c *cluster) reignUnder(ctx context.Context, s *setup, term uint64) {
 	var all errgroup.Group
 	all.Go(func() error { c.keep(ctx, orderly, c.heartbeatKeeper()); return nil })
 	all.Go(func() error { c.prepareHosts(ctx, s.nodes); return nil })
-	all.Go(func() error { c.keep(ctx, slotPause, c.slotKeeper(operation.NewSlots(executor))); return nil })
+	all.Go(func() error {
+		c.keep(ctx, slotPause, c.quietly(c.slotKeeper(operation.NewSlots(executor))))
+		return nil
+	})
 	if s.addresses.Segment != nil {
 		all.Go(func() error {
 			defer c.keepHoldings(nil)
-			c.keep(ctx, orderly, c.addressKeeper(operation.NewVIPs(executor), term))
+			c.keep(ctx, orderly, c.quietly(c.addressKeeper(operation.NewVIPs(executor), term)))
 			return nil
 		})
 	}
@@ -88,6 +95,23 @@ func (c *cluster) keep(ctx context.Context, every time.Duration, step func(conte
 		case <-changed:
 		case <-tick.C:
 		}
+	}
+}
+
+// quietly leaves step out in the first moments of an operation that makes an epoch.
+func (c *cluster) quietly(step func(context.Context)) func(context.Context) {
+	var during record.OperationID
+	var since time.Time
+	return func(ctx context.Context) {
+		if o := c.record().Making(); o != nil {
+			if o.ID != during {
+				during, since = o.ID, time.Now()
+			}
+			if time.Since(since) < hush {
+				return
+			}
+		}
+		step(ctx)
 	}
 }
 

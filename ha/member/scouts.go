@@ -24,6 +24,7 @@ const (
 type Scouts struct {
 	snapshot func() ha.Snapshot
 	hosts    func() map[topology.NodeID]*remote.Host
+	stopping func() bool
 
 	mu      sync.Mutex
 	answers map[topology.NodeID]sighting // by the node whose host was asked
@@ -37,9 +38,10 @@ type sighting struct {
 	asked time.Time
 }
 
-// NewScouts takes the agent's snapshots of the cluster, and the ways to its nodes' hosts.
-func NewScouts(snapshot func() ha.Snapshot, hosts func() map[topology.NodeID]*remote.Host) *Scouts {
-	return &Scouts{snapshot: snapshot, hosts: hosts, answers: map[topology.NodeID]sighting{}, asked: map[topology.NodeID]time.Time{}}
+// NewScouts takes the agent's snapshots of the cluster, the ways to its nodes' hosts, and what says whether
+// the fleet itself is stopping the primary, of which nobody has to be told.
+func NewScouts(snapshot func() ha.Snapshot, hosts func() map[topology.NodeID]*remote.Host, stopping func() bool) *Scouts {
+	return &Scouts{snapshot: snapshot, hosts: hosts, stopping: stopping, answers: map[topology.NodeID]sighting{}, asked: map[topology.NodeID]time.Time{}}
 }
 
 // Run sends the scouts until ctx ends.
@@ -56,7 +58,7 @@ func (s *Scouts) Run(ctx context.Context) error {
 		}
 		now := s.snapshot()
 		primary := now.Node(now.Accepted)
-		if primary == nil || primary.Failures == 0 && lives(primary.Class) {
+		if primary == nil || primary.Failures == 0 && lives(primary.Class) || s.stopping() {
 			continue
 		}
 		for id, h := range s.hosts() {

@@ -24,7 +24,7 @@ type senses struct {
 func (c *cluster) sense() error {
 	m := c.member
 	c.senses = senses{
-		eyes:   Eyes{Scouts: NewScouts(c.snapshot, c.hosts)},
+		eyes:   Eyes{Scouts: NewScouts(c.snapshot, c.hosts, c.stopping)},
 		prover: NewProver(m.parts.Agent, c.name, m.name(), c.log),
 	}
 	if m.parts.Traffic != nil {
@@ -51,6 +51,12 @@ func (c *cluster) snapshot() ha.Snapshot {
 		return ha.Snapshot{} // an agent without the cluster has seen nothing of it
 	}
 	return s
+}
+
+// stopping says whether a switchover stops the primary.
+func (c *cluster) stopping() bool {
+	o := c.record().Making()
+	return o != nil && o.Kind == record.Switch && o.Step >= record.Fence
 }
 
 // hosts are the ways to the nodes' hosts.

@@ -180,6 +180,14 @@ func (c *Cluster) Frozen(e topology.Epoch) OperationID {
 	return o.ID
 }
 
+// Making is the operation that is to end in a new epoch and has not begun it; nil when there is none.
+func (c *Cluster) Making() *Operation {
+	if o := c.Operation; o != nil && o.Kind.MakesEpoch() && o.Step < After {
+		return o
+	}
+	return nil
+}
+
 // Drains is the operation for which members begin no new writes of epoch e, and bring those that have
 // begun to their end; 0 when there is none. Only a switch does so, before it freezes: its primary is
 // well.
