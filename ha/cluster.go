@@ -23,6 +23,7 @@ type node struct {
 	server *pgnode.Server
 	access pgnode.Config // what server was made from
 	poke   chan struct{} // probe now
+	urge   chan struct{} // probe now, however short ago the last probe was
 	lane   chan struct{} // ask for the replay position now
 	heart  *heart
 }
@@ -138,6 +139,7 @@ func (c *cluster) watcher(n *node) *watcher {
 	return &watcher{
 		server: n.server,
 		poke:   n.poke,
+		urge:   n.urge,
 		lost:   func() { c.monitor.lost(n) },
 		report: func(p pulse) { c.observed(n, p) },
 		heart:  n.heart,
@@ -236,10 +238,10 @@ func (c *cluster) publish() {
 		SystemID: v.known.system, Nodes: v.nodes, Rounds: old.Rounds,
 	}
 	if c.ruling != nil {
-		next.Lease, next.Frozen = c.ruling.Lease, c.ruling.Frozen
+		next.Lease, next.Frozen, next.Heir = c.ruling.Lease, c.ruling.Frozen, c.ruling.Heir
 	}
 	if old.Version > 0 && old.Epoch == next.Epoch && old.Primary == next.Primary && old.WhyNoPrimary == next.WhyNoPrimary &&
-		old.SystemID == next.SystemID && old.Lease == next.Lease && old.Frozen == next.Frozen && slices.Equal(old.Nodes, next.Nodes) {
+		old.SystemID == next.SystemID && old.Lease == next.Lease && old.Frozen == next.Frozen && old.Heir == next.Heir && slices.Equal(old.Nodes, next.Nodes) {
 		return
 	}
 	c.board.Publish(next)
@@ -301,7 +303,7 @@ func (c *cluster) insert(conf NodeConfig, access pgnode.Config) (*entry, error) 
 	}
 	e := &entry{conf: conf, node: &node{
 		id: topology.NodeID(conf.ID), slot: slot, server: server, access: access,
-		poke: make(chan struct{}, 1), lane: make(chan struct{}, 1), heart: newHeart(server),
+		poke: make(chan struct{}, 1), urge: make(chan struct{}, 1), lane: make(chan struct{}, 1), heart: newHeart(server),
 	}}
 	c.entries = append(c.entries, e)
 	return e, nil

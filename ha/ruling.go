@@ -17,12 +17,14 @@ type Ruling struct {
 	Lease *topology.Lease
 	// Frozen is why no new write may be routed in Epoch; empty when one may.
 	Frozen string
+	// Heir is who is about to be promoted; 0 while that is open, or nobody is.
+	Heir topology.NodeID
 	// Faults are nodes that take no reads until they were repaired, with the reason.
 	Faults map[topology.NodeID]string
 }
 
 func (r *Ruling) equal(o *Ruling) bool {
-	return o != nil && r.Lease == o.Lease && r.Frozen == o.Frozen && maps.Equal(r.Faults, o.Faults) &&
+	return o != nil && r.Lease == o.Lease && r.Frozen == o.Frozen && r.Heir == o.Heir && maps.Equal(r.Faults, o.Faults) &&
 		r.Epoch.Number == o.Epoch.Number && r.Epoch.Primary == o.Epoch.Primary &&
 		r.Epoch.SystemID == o.Epoch.SystemID && r.Epoch.History.Equal(o.Epoch.History)
 }
@@ -45,7 +47,7 @@ func (a *Agent) Rule(cluster string, r Ruling) error {
 	if anew {
 		// What the nodes said before may be about the epoch before.
 		for _, e := range c.entries {
-			e.probeNow()
+			wake(e.urge)
 		}
 	}
 	return nil

@@ -15,7 +15,8 @@ type timing struct {
 }
 
 // breath is the least time between two probes of one node, whatever asks for them: a hundred
-// sessions that report the same failure must not become a hundred logins.
+// sessions that report the same failure must not become a hundred logins. A new epoch alone does not
+// wait for it: there is one, and clients wait for its primary to be seen.
 const breath = 50 * time.Millisecond
 
 // watcher probes one node until its context ends. Between probes it listens on the kept
@@ -24,8 +25,9 @@ type watcher struct {
 	server *pgnode.Server
 	timing func() timing
 	poke   <-chan struct{}
-	lost   func()      // the server may have restarted
-	report func(pulse) // after each probe
+	urge   <-chan struct{} // a poke that takes no breath
+	lost   func()          // the server may have restarted
+	report func(pulse)     // after each probe
 	heart  *heart
 	duty   func() duty
 	conn   *pgnode.Conn // kept between probes; nil when there is none
@@ -34,9 +36,10 @@ type watcher struct {
 
 func (w *watcher) run(ctx context.Context) {
 	defer w.drop(ctx)
+	asked := inTime
 	for ctx.Err() == nil {
 		began := time.Now()
-		b := w.probe(ctx)
+		b := w.probe(ctx, asked)
 		if ctx.Err() != nil {
 			return // what a probe that was called off says, says nothing of the server
 		}
@@ -48,8 +51,9 @@ func (w *watcher) run(ctx context.Context) {
 		}
 		w.pulse = w.pulse.beat(b, w.timing().deadAfter)
 		w.report(w.pulse)
+		asked = inTime
 		if w.pulse.refusals != 1 {
-			w.rest(ctx, began)
+			asked = w.rest(ctx, began)
 		}
 	}
 }
@@ -61,16 +65,29 @@ func (w *watcher) drop(ctx context.Context) {
 	}
 }
 
+// asking is why a node is probed.
+type asking int
+
+const (
+	inTime asking = iota
+	urged         // a new epoch has begun
+)
+
 // probe looks once. With a kept connection it asks there and knocks at the same time; without one
-// the new connection is the knock.
-func (w *watcher) probe(ctx context.Context) probe {
+// the new connection is the knock. Who is urged does not knock: a login takes a server that has just
+// been promoted longer than the answer for which clients wait.
+func (w *watcher) probe(ctx context.Context, why asking) probe {
 	b := probe{at: time.Now()}
 	if w.conn == nil {
 		w.ask(ctx, &b)
 		return b
 	}
 	knocked := make(chan error, 1)
-	go func() { knocked <- w.server.Knock(ctx) }()
+	if why == urged {
+		knocked <- nil
+	} else {
+		go func() { knocked <- w.server.Knock(ctx) }()
+	}
 	b.observed, b.asked = w.conn.Probe(ctx)
 	b.knocked = <-knocked
 	if b.asked == nil {
@@ -110,28 +127,35 @@ func hung(err error) error {
 
 // rest waits for the next probe: until the interval since began is over, somebody pokes, or the
 // kept connection breaks.
-func (w *watcher) rest(ctx context.Context, began time.Time) {
+func (w *watcher) rest(ctx context.Context, began time.Time) asking {
 	sleep, cancel := context.WithDeadline(ctx, began.Add(w.timing().interval))
 	defer cancel()
 	cut := make(chan error, 1)
 	go func() { cut <- w.listen(sleep) }()
 	var err error
+	why := inTime
 	select {
 	case err = <-cut:
 	case <-w.poke:
 		cancel()
 		err = <-cut
+	case <-w.urge:
+		cancel()
+		err, why = <-cut, urged
 	}
 	if err != nil {
 		w.lost()
 		w.drop(ctx)
 	}
-	if pause := breath - time.Since(began); pause > 0 && ctx.Err() == nil {
+	if pause := breath - time.Since(began); pause > 0 && why == inTime {
 		select {
 		case <-ctx.Done():
+		case <-w.urge:
+			why = urged
 		case <-time.After(pause):
 		}
 	}
+	return why
 }
 
 func (w *watcher) listen(ctx context.Context) error {

@@ -86,8 +86,11 @@ func (c *cluster) isAccepted(set *params.Set, node topology.NodeID) bool {
 
 // acquire asks the pool of a node for a server for this session.
 func (c *cluster) acquire(s *session, node topology.NodeID) (*backend.Server, error) {
-	key := backend.Key{Cluster: c.Name, Node: node, Database: s.database, User: s.user}
-	return c.pools.Acquire(key, &s.wait, s)
+	return c.pools.Acquire(c.key(s, node), &s.wait, s)
+}
+
+func (c *cluster) key(s *session, node topology.NodeID) backend.Key {
+	return backend.Key{Cluster: c.Name, Node: node, Database: s.database, User: s.user}
 }
 
 // loginNode is where a first login asks: the primary, or any node that takes reads.
@@ -115,7 +118,11 @@ func (c *cluster) viewChanged(v *topology.View) {
 	c.pools.ViewChanged(c.Name, func(id topology.NodeID, made topology.Epoch) backend.Fate {
 		n := v.Node(id)
 		switch {
-		case n == nil || n.Health == topology.Foreign:
+		case n == nil:
+			return backend.Cut
+		case id == v.Heir && n.Health == topology.Foreign:
+			return backend.Keep // promoted, and this member has not read yet that the epoch has begun
+		case n.Health == topology.Foreign:
 			return backend.Cut
 		case epochOver && id == c.lastPrimary && made != v.Epoch && (id != v.Primary || made != 0 && old.Lease != nil):
 			return backend.Cut // nothing that an ended epoch began may go on
@@ -140,6 +147,7 @@ func (c *cluster) viewChanged(v *topology.View) {
 		c.holdWaiters()
 	}
 	c.wakeHeld()
+	c.welcome()
 }
 
 // credentials are the SCRAM keys that clients' logins left behind, by user.

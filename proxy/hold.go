@@ -215,6 +215,7 @@ func (c *cluster) lookAgain() {
 			c.wakeHeld()
 		}
 	}
+	c.welcome()
 	if c.queue.count > 0 || len(c.gated) > 0 {
 		c.proxy.watch()
 		return
@@ -229,6 +230,22 @@ func (c *cluster) wakeHeld() {
 		s := c.queue.first
 		s.leaveHold()
 		s.again()
+	}
+}
+
+// welcome opens connections to the node that is about to be promoted, one for each request that waits: a
+// login costs a server the start of a process, and all would want it at the moment when it becomes primary.
+func (c *cluster) welcome() {
+	heir := c.view.Heir
+	if heir == 0 {
+		return
+	}
+	waiting := map[backend.Key]int{}
+	for s := c.queue.first; s != nil; s = s.hold.next {
+		waiting[c.key(s, heir)]++
+	}
+	for key, n := range waiting {
+		c.pools.Warm(key, n)
 	}
 }
 

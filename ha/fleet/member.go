@@ -101,6 +101,7 @@ func (f *Fleet) obey(c *cluster, said *record.Cluster) ha.Ruling {
 		r.Frozen = fmt.Sprintf("operation %d is under way", now)
 		if op := said.Find(now); op != nil {
 			r.Frozen = fmt.Sprintf("%s to epoch %d is under way: %s", op.Kind, op.To, op.Why)
+			r.Heir = op.Heir()
 		}
 		if r.Frozen != held {
 			f.log.Info("writes are held", zap.String("cluster", c.Name), zap.Uint64("epoch", uint64(said.Epoch.Number)), zap.String("why", r.Frozen))

@@ -198,6 +198,15 @@ type Operation struct {
 	Note string `json:"note,omitempty"`
 }
 
+// Heir is who is to be primary of To, as far as it can be known: the candidate, or before one was committed
+// the only standby that was recruited; 0: nobody yet.
+func (o *Operation) Heir() topology.NodeID {
+	if o.Candidate == 0 && len(o.Recruited) == 1 {
+		return o.Recruited[0]
+	}
+	return o.Candidate
+}
+
 // Ratchet is the second number that the hosts' ratchets compare, beside To. A task acts in an epoch
 // whose operation has ended, so it lies above every Step, and a later task above an earlier one: a
 // command of an overtaken task that arrives late is refused.

@@ -40,6 +40,9 @@ type View struct {
 	// Frozen is why no new write may be sent although there is a primary (a failover or a switchover
 	// of this epoch is under way); empty when none is. Writes wait; reads on standbys go on.
 	Frozen string
+	// Heir is the node that is about to become the primary of the next epoch, 0 while that is open: it
+	// takes no writes yet, but connections to it can be made meanwhile.
+	Heir NodeID
 	// Nodes are all configured nodes, by rising ID.
 	Nodes []NodeView
 	// Rounds is where the monitor writes how far each node has replayed.

@@ -260,7 +260,13 @@ func (p *pool) sweep(now time.Time) {
 		}
 	}
 	p.dialForWaiters(now)
-	for len(p.idle)+p.dialing < p.limits.MinIdle && len(p.servers)+p.dialing < p.limits.Size && !now.Before(p.notBefore) {
+	p.warm(p.limits.MinIdle)
+}
+
+// warm opens connections until n are idle or on their way, within the pool's and the node's bounds.
+func (p *pool) warm(n int) {
+	now := p.pools.cfg.Now()
+	for len(p.idle)+p.dialing < n && len(p.servers)+p.dialing < p.limits.Size && !now.Before(p.notBefore) {
 		if !p.pools.roomFor(p) {
 			return
 		}

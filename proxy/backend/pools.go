@@ -119,6 +119,14 @@ func (p *Pools) Acquire(key Key, w *Wait, who Waiter) (*Server, error) {
 	return p.pool(key).acquire(w, who)
 }
 
+// Warm opens connections until n are idle or on their way, as far as the bounds allow. Nobody waits for them:
+// a failure is told as of any other dial.
+func (p *Pools) Warm(key Key, n int) {
+	pl := p.pool(key)
+	pl.used = p.cfg.Now()
+	pl.warm(n)
+}
+
 // Try connects to the key's node, beyond the pool's bounds if need be, and says whether the node takes
 // connections now: also one that refuses this user or database does, or one that is full. The connection
 // joins the pool if there is room.
