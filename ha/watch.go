@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/cstproxy/cstproxy/ha/decide"
 	"github.com/cstproxy/cstproxy/ha/pgnode"
 )
 
@@ -75,7 +76,8 @@ const (
 
 // probe looks once. With a kept connection it asks there and knocks at the same time; without one
 // the new connection is the knock. Who is urged does not knock: a login takes a server that has just
-// been promoted longer than the answer for which clients wait.
+// been promoted longer than the answer for which clients wait. Of one that let nobody in before, that would say
+// too much.
 func (w *watcher) probe(ctx context.Context, why asking) probe {
 	b := probe{at: time.Now()}
 	if w.conn == nil {
@@ -83,7 +85,7 @@ func (w *watcher) probe(ctx context.Context, why asking) probe {
 		return b
 	}
 	knocked := make(chan error, 1)
-	if why == urged {
+	if why == urged && w.pulse.class == decide.Answers {
 		knocked <- nil
 	} else {
 		go func() { knocked <- w.server.Knock(ctx) }()

@@ -1,12 +1,16 @@
 package proxy
 
 import (
+	"bytes"
+	"slices"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/cstproxy/cstproxy/ha/topology"
 )
 
 func leasedWorld(t testing.TB) *world {
@@ -85,5 +89,82 @@ func TestTheClockOfLeasesIsReadOncePerAnswer(t *testing.T) {
 		if w.clockReads > test.most {
 			t.Errorf("%s: %d reads of the clock", test.name, w.clockReads)
 		}
+	}
+}
+
+// approach publishes the present View again, frozen, with an heir.
+func (w *world) approach(heir topology.NodeID) {
+	v := *w.board.View()
+	v.Frozen, v.Heir = "a switchover is under way", heir
+	w.board.Publish(&v)
+	w.c.viewChanged(&v)
+	w.settle()
+}
+
+// to are the connections to a node that are open.
+func (w *world) to(node topology.NodeID) (open []*fakeServer) {
+	for _, srv := range w.servers {
+		if srv.node == node && !srv.link.dead && srv.link.gone == nil {
+			open = append(open, srv)
+		}
+	}
+	return open
+}
+
+func TestConnectionsToAnHeirAreMadeWhileWritesWait(t *testing.T) {
+	w := leasedWorld(t)
+	insert := encode(t, `Query "insert into t values (1)"`, false)
+	early, late := w.login(), w.login()
+	w.freeze("a switchover is under way")
+	early.send(insert)
+	w.approach(2)
+	if got := len(w.to(2)); got != 1 {
+		t.Fatalf("one request waits, and there are %d connections to the heir", got)
+	}
+	late.send(insert)
+	w.advance(watchStep)
+	made := w.to(2)
+	if len(made) != 2 {
+		t.Fatalf("two requests wait, and there are %d connections to the heir", len(made))
+	}
+	for _, srv := range made {
+		if len(srv.link.out) > 0 {
+			t.Fatalf("sent to the heir before it is the primary: %q", srv.link.out)
+		}
+	}
+	w.publish(3, 2, 1, 3)
+	w.settle()
+	for _, srv := range made {
+		if !bytes.Equal(srv.link.out, insert) {
+			t.Errorf("sent to the new primary: %q", srv.link.out)
+		}
+	}
+	if got := len(w.to(2)); got != 2 {
+		t.Errorf("%d connections to the new primary", got)
+	}
+}
+
+// An heir that answers as a primary before this member has read that it is one is no stranger yet. When
+// nothing comes of it, it is.
+func TestConnectionsToAnHeirOutliveItsPromotionAlone(t *testing.T) {
+	w := leasedWorld(t)
+	c := w.login()
+	w.freeze("a switchover is under way")
+	c.send(encode(t, `Query "insert into t values (1)"`, false))
+	w.approach(2)
+	foreign := func(heir topology.NodeID) {
+		v := *w.board.View()
+		v.Nodes = slices.Clone(v.Nodes)
+		v.Nodes[1].Role, v.Nodes[1].Health = topology.RoleUnknown, topology.Foreign
+		v.Heir = heir
+		w.board.Publish(&v)
+		w.c.viewChanged(&v)
+		w.settle()
+	}
+	if foreign(2); len(w.to(2)) != 1 {
+		t.Error("the connection to the heir did not survive its promotion")
+	}
+	if foreign(0); len(w.to(2)) != 0 {
+		t.Error("the connection to a node that promoted itself is still there")
 	}
 }

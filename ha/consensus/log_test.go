@@ -46,6 +46,21 @@ func TestAFleetIsBornAgreesAndGoesOnWithoutItsLeader(t *testing.T) {
 	}
 }
 
+// Followers learn what is committed from the entry after it, without waiting for raft's own time.
+func TestAnEntryIsFollowedByOneThatTellsOfItsCommitment(t *testing.T) {
+	f := newFleet(t, "m1", "m2", "m3")
+	f.start()
+	f.propose(founding("f"), f.members...)
+	up := f.propose(froze("one"), f.members...).log.up.Load()
+	f.await(func() error {
+		var last raft.Log
+		if err := up.store.GetLog(up.node.LastIndex(), &last); err != nil || last.Type != raft.LogBarrier {
+			return fmt.Errorf("the last entry is %s: %w", last.Type, err)
+		}
+		return nil
+	})
+}
+
 func TestAFollowerSaysWhoLeads(t *testing.T) {
 	f := newFleet(t, "m1", "m2", "m3")
 	f.start()
