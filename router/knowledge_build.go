@@ -231,6 +231,7 @@ func harmless(name string) bool {
 		"pg_relation_size", "pg_table_size", "pg_indexes_size", "pg_total_relation_size", "pg_database_size", "pg_tablespace_size",
 		"pg_collation_actual_version", "pg_database_collation_actual_version", "pg_partition_tree", "pg_partition_ancestors",
 		"pg_get_wal_resource_managers", "amvalidate",
+		"timezone", // one of its overloads is marked so before version 15
 		// These take or return internal and cannot be called from SQL; columns may have such names.
 		"system", "bernoulli", "bthandler", "hashhandler", "gisthandler", "ginhandler", "spghandler", "brinhandler",
 		"heap_tableam_handler", "dsnowball_init", "dsnowball_lexize":
@@ -253,7 +254,7 @@ func harmlessIn(extension, name string) bool {
 var localFunctions = []string{ // sorted
 	"database_to_xml", "database_to_xml_and_xmlschema", // these run queries that the text does not show
 	"inet_client_addr", "inet_client_port", "inet_server_addr", "inet_server_port",
-	"pg_backend_pid", "pg_conf_load_time", "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor",
+	"pg_backend_pid", "pg_backup_start_time", "pg_conf_load_time", "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor",
 	"pg_get_replication_slots",
 	"pg_listening_channels", "pg_postmaster_start_time", "pg_prepared_statement",
 	"pg_show_all_file_settings", "pg_show_all_settings",

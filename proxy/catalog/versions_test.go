@@ -53,6 +53,7 @@ func (r *rig) judges(t *testing.T) {
 		{"SELECT row_number() OVER () FROM generate_series(1, 3)", router.Standby, false},
 		{"SELECT typname, pg_get_viewdef('s.v'::regclass), random() FROM pg_type", router.Standby, false},
 		{"SELECT count(*) FROM information_schema.columns", router.Standby, false},
+		{"SELECT timezone('UTC', now()), now() AT TIME ZONE 'UTC'", router.Standby, false},
 		{"SELECT s.writes(1)", router.Primary, true},
 		{"SELECT s.notes(1)", router.Primary, true},
 		{"SELECT nextval('s.seq')", router.Primary, true},
