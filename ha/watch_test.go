@@ -24,7 +24,7 @@ func TestOnlyANewEpochTakesNoBreath(t *testing.T) {
 			t.Errorf("urged: rested for %s, asked %d", d, why)
 		}
 		wake(poke)
-		go func() { time.Sleep(breath / 5); wake(urge) }()
+		time.AfterFunc(breath/5, func() { wake(urge) })
 		if d, why := rested(); d != breath/5 || why != urged {
 			t.Errorf("poked and then urged: rested for %s, asked %d", d, why)
 		}
