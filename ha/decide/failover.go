@@ -101,7 +101,7 @@ func (p *Picture) fence(op *record.Operation) Plan {
 	g := p.gate(op, cut)
 	switch {
 	case g.shut && !inTime:
-		return p.giveUp(op, record.Waits, fmt.Sprintf("nobody was promoted: %s; stop that member or connect it, or %s", g.why, c.advice()))
+		return p.giveUp(op, record.Waits, fmt.Sprintf("nobody was promoted: %s; %s", g.why, g.remedy))
 	case g.shut:
 		w.wakeAt(p.StepSince + patience)
 		return w.plan("%s is to be promoted (%s); %s", name(c.node.ID), c.why, g.why)

@@ -16,11 +16,19 @@ type opening struct {
 	// shut: time alone does not open it, a member has to be heard or more standbys cut off.
 	shut bool
 	why  string
+	// remedy is what an operator can do about shut.
+	remedy string
 }
 
 // gate opens when no member can route a write of op.From, or forward an answer of its primary, now
 // or later: every member has confirmed the Freeze, or all leases have lapsed and nobody can renew
 // one by a proof of his own. Why that is so is written in package lease.
+//
+// An operator's --accept-data-loss does not open it: that is a word about log that nobody has, not about a
+// member that goes on telling its clients of successes. What stands for such a member is `voter remove`, the
+// operator's word that its process has ended. It is the leader who asks here, each time anew: one that follows
+// it asks again, with the leases of before reckoned from its own beginning, and one that wakes late finds its
+// entry refused by the log.
 func (p *Picture) gate(op *record.Operation, cut []topology.NodeID) opening {
 	if p.Alone || p.Weakness&NoLeaseWait != 0 {
 		return opening{}
@@ -38,12 +46,13 @@ func (p *Picture) gate(op *record.Operation, cut []topology.NodeID) opening {
 		return opening{}
 	}
 	who := strings.Join(missing, ", ")
-	broken := op.Accept == record.AcceptLoss || p.Record.Epoch.BrokenForAll(cut) || p.Weakness&NoRecruit != 0
+	broken := p.Record.Epoch.BrokenForAll(cut) || p.Weakness&NoRecruit != 0
 	if !broken {
 		stopped, ok := p.stoppedAt(op)
 		if !ok {
 			return opening{shut: true, why: fmt.Sprintf("%s has not confirmed that it writes no more, and may go on with node %d: too few of the standbys that it goes by are cut off",
-				who, p.Record.Epoch.Primary)}
+				who, p.Record.Epoch.Primary),
+				remedy: fmt.Sprintf("connect that member, or end its process for certain and then `cstproxy ctl voter remove %s`; no --accept-data-loss stands for that", missing[0])}
 		}
 		until = max(until, stopped+length)
 	}

@@ -183,12 +183,27 @@ func anybody(rng *rand.Rand, p *plan) string {
 }
 
 // troubleOperator is somebody with good intentions.
-func troubleOperator(rng *rand.Rand, _ *plan, at time.Duration) []Fault {
+func troubleOperator(rng *rand.Rand, p *plan, at time.Duration) []Fault {
 	switch rng.IntN(8) {
 	case 0:
 		return []Fault{{Kind: Freeze, At: at, For: span(rng, time.Second, 10*time.Second)}}
 	case 1:
 		return []Fault{{Kind: ByHand, At: at, Who: []string{"standby"}}}
+	case 2:
+		return troubleGivenUp(rng, p, at)
 	}
 	return []Fault{{Kind: Switchover, At: at, Who: []string{"standby"}}}
+}
+
+// troubleGivenUp leaves the primary with a member and a standby, away from the rest, where an operator gives
+// up what is over there: several times, because he is refused while an operation is under way.
+func troubleGivenUp(rng *rand.Rand, p *plan, at time.Duration) []Fault {
+	with := []string{"primary", fmt.Sprintf("m%d", 1+rng.IntN(p.members)), fmt.Sprintf("n%d", 1+rng.IntN(p.nodes))}
+	faults := []Fault{{Kind: Cut, At: at, For: span(rng, 6*time.Second, 20*time.Second), Who: with, From: []string{"rest"}}}
+	heir := []string{fmt.Sprintf("n%d", 1+rng.IntN(p.nodes))}
+	for range 3 {
+		at += span(rng, 500*time.Millisecond, 5*time.Second)
+		faults = append(faults, Fault{Kind: TakeLoss, At: at, Who: heir})
+	}
+	return faults
 }

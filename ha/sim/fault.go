@@ -47,6 +47,7 @@ const (
 	ByHand     Kind = "promote by hand"  // pg_ctl promote on a standby
 	Switchover Kind = "ask for a switch" // an operator
 	Freeze     Kind = "froze"            // an operator, and unfroze after For
+	TakeLoss   Kind = "accept loss"      // an operator promotes a node with --accept-data-loss, whatever works
 )
 
 func (f *Fault) String() string {
@@ -130,6 +131,9 @@ func (w *world) hurt(f *Fault, who []*host) (undo func()) {
 		return func() { w.net.extra -= d }
 	case Switchover:
 		w.askSwitch(who)
+		return nil
+	case TakeLoss:
+		w.askLoss(who)
 		return nil
 	case Freeze:
 		return w.askFroze()

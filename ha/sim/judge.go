@@ -146,7 +146,14 @@ func (j *judge) promoting(n *node, epoch topology.Epoch) {
 			j.fail("I1", fmt.Sprintf("%s becomes primary of epoch %d while %s may route writes of epoch %d", n.name(), epoch, m.name, m.holder.Epoch()))
 		}
 	}
-	if lost := j.missing(n.wal); j.strict() && len(lost) > 0 && !j.accepted(epoch) {
+	lost := j.missing(n.wal)
+	if j.accepted(epoch) { // from now on nobody has to have them; a success of the old epoch that comes later is another thing
+		for _, id := range lost {
+			delete(j.acks, id)
+		}
+		lost = nil
+	}
+	if j.strict() && len(lost) > 0 {
 		j.fail("I2", fmt.Sprintf("%s becomes primary of epoch %d without %d acknowledged writes, the first is %d", n.name(), epoch, len(lost), lost[0]))
 	}
 	j.primaries[epoch], j.newest = n, max(j.newest, epoch)

@@ -37,6 +37,15 @@ func (w *world) askSwitch(who []*host) {
 	})
 }
 
+// askLoss is `ctl failover -i N --accept-data-loss`, also while a part of the fleet cannot be asked.
+func (w *world) askLoss(who []*host) {
+	if len(who) == 0 || who[0].node == nil {
+		return
+	}
+	o := decide.Order{Node: who[0].node.id, By: operator, Why: "give up what is missing", Accept: record.AcceptLoss}
+	w.order("failover to "+who[0].name+" that may lose data", func(p decide.Picture) (record.Entry, error) { return decide.NewFailover(p, o) })
+}
+
 // askFroze is `ctl froze` and later `ctl unfroze`.
 func (w *world) askFroze() (undo func()) {
 	w.order("froze", func(p decide.Picture) (record.Entry, error) {

@@ -109,6 +109,12 @@ func regressions() []regression {
 			{Kind: PauseHost, At: 7007 * ms, For: 5648 * ms, Who: []string{"n1"}},
 			{Kind: PowerOff, On: record.Fence, At: 63 * ms, For: 2354 * ms, Who: leader},
 		}},
+		{"I1: --accept-data-loss promoted while a member went on with the old primary, by proofs with a standby that was there, too", strict, []Fault{
+			{Kind: Cut, At: 6 * time.Second, For: 30 * time.Second, Who: []string{"n1", "n3", "m3"}, From: []string{"m1", "m2", "n2"}},
+			{Kind: TakeLoss, At: 8500 * ms, Who: []string{"n2"}},
+			{Kind: TakeLoss, At: 14 * time.Second, Who: []string{"n2"}},
+			{Kind: TakeLoss, At: 22 * time.Second, Who: []string{"n2"}},
+		}},
 		{"I12: 7,364 restarts in a minute", func(p *plan) { plain(p); p.members = 1; p.selfStart = true }, []Fault{
 			{Kind: Switchover, At: 11207 * ms, Who: []string{"n2"}},
 			{Kind: KillServer, On: record.Promote, At: 136 * ms, For: 3422 * ms, Who: candidate},
