@@ -110,13 +110,21 @@ func (e *Executor) awaitStream(ctx context.Context, a decide.Action, to pgnode.U
 	})
 }
 
-// start: of a repair, or at (To, Undo). By a script under the ratchet; what its directory says it is, it
-// becomes. Refused where a rewind was interrupted. Repeats and late wakers find it running, or are refused.
+// start: of a repair, of a restart, or of a switchover's old primary at (epoch, After); by the leader that holds
+// the step, never of the epoch's primary, which goes by revive. By a script under the ratchet, and as a standby
+// whatever its directory says: one that was lost with its host left nothing there that keeps it from coming up
+// writable beside the primary. When the leader dies, it is down or a standby. Refused where a rewind was
+// interrupted. Repeats and late wakers find it running, and leave it as it is, or the ratchet refuses them.
 func (e *Executor) start(ctx context.Context, a decide.Action, n Node) error {
-	if err := e.act(ctx, a, script{text: startScript, words: []string{"role=same", patience(ctx)}}); err != nil {
+	if err := e.act(ctx, a, script{text: startScript, words: []string{"role=standby", patience(ctx)}}); err != nil {
 		return err
 	}
-	return e.awaitServer(ctx, n, func(pgnode.Observation, pgnode.Facts) error { return nil })
+	role := topology.RoleUnknown
+	err := e.awaitServer(ctx, n, func(o pgnode.Observation, _ pgnode.Facts) error { role = o.Role; return nil })
+	if err == nil && role == topology.RolePrimary {
+		return errors.New("start: it runs as a primary")
+	}
+	return err
 }
 
 // revive: of the crashed primary of this epoch, as long as nothing was promoted, and at (To, Undo) of

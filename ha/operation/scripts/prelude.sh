@@ -121,13 +121,19 @@ forget_passed_over() {
 }
 
 # start_server as it was started before: postmaster.opts has its command line, a configuration file
-# elsewhere (Debian) included, and only pg_ctl restart reads it.
-start_server() {
+# elsewhere (Debian) included, and only pg_ctl restart reads it. With the word standby it comes up as one and as
+# nothing else: what was lost as a primary, with its host for instance, has nothing in its directory that says
+# so. One that runs is left as what it is. Dies before the start: whoever starts it gets a standby. Wakes late, past
+# the ratchet, where a primary has crashed: a standby where a primary could go on, never a second primary.
+start_server() { # [standby]
 	unfinished
 	if [ "$(sed -n 's/ *$//;8p' "$pgdata/postmaster.pid" 2>/dev/null)" = stopping ]; then
 		gone "$pgdata" "$patience" || fail 42 "the server on $pgdata is being stopped, and does not end"
 	fi
 	[ -z "$(servers "$pgdata")" ] || return 0
+	if [ "${1:-}" = standby ]; then
+		standby "$pgdata" || fail 44 "$(signals) could not be written: the server would come up as a primary"
+	fi
 	forget_passed_over
 	rm -f "$pgdata/postmaster.pid" # its process is not there, or is somebody else by now
 	how=start
@@ -150,8 +156,9 @@ unfinished() {
 
 # standby DIRECTORY: whoever starts it gets a standby, with the settings of standard input in place of
 # those of the same names. What the user wrote elsewhere is not touched. Before version 12 it is
-# recovery.conf, whose other lines (restore_command) stay. There an empty primary_conninfo would have the
-# receiver connect to libpq's default, so it is left out.
+# recovery.conf, whose other lines (restore_command) stay; one that was written for a recovery that ends as a
+# primary becomes a standby's. There an empty primary_conninfo would have the receiver connect to libpq's
+# default, so it is left out.
 standby() {
 	if [ -n "${settings:-}" ]; then
 		conf=$1/postgresql.auto.conf
@@ -167,9 +174,11 @@ standby() {
 	fi
 	if [ "$major" -ge 12 ]; then
 		touch "$1/standby.signal" && sync "$1/standby.signal" "$1"
-	elif [ -n "${settings:-}" ] || [ ! -e "$1/recovery.conf" ]; then
+	elif [ -n "${settings:-}" ] || ! grep -Eiq "^[[:space:]]*standby_mode[[:space:]=]+'?(on|true|yes|1)" "$1/recovery.conf" 2>/dev/null; then
+		ours='standby_mode|recovery_target_timeline'
+		if [ -n "${settings:-}" ]; then ours="$ours|primary_conninfo|primary_slot_name"; fi
 		{
-			grep -Eiv '^[[:space:]]*(primary_conninfo|primary_slot_name|standby_mode|recovery_target_timeline)[[:space:]=]' "$1/recovery.conf" 2>/dev/null || :
+			grep -Eiv "^[[:space:]]*($ours)[[:space:]=]" "$1/recovery.conf" 2>/dev/null || :
 			printf '%s\n' "${settings:-}" | grep '^primary' | grep -v " = ''\$" || :
 			printf 'standby_mode = on\nrecovery_target_timeline = latest\n'
 		} >"$1/recovery.new" && sync "$1/recovery.new" && mv "$1/recovery.new" "$1/recovery.conf" && sync "$1"

@@ -4,7 +4,8 @@
 programs pg_ctl pg_basebackup
 read_secrets
 if ended; then
-	start_server
+	settings= # they are there, unless a later operation has others
+	start_server standby
 	exit 0
 fi
 old=

@@ -3,7 +3,8 @@
 programs pg_ctl pg_rewind pg_controldata postgres
 read_secrets
 if ended; then
-	start_server
+	settings= # they are there, unless a later operation has others
+	start_server standby
 	exit 0
 fi
 [ ! -d "$rewinding" ] || fail 43 "$rewinding: a rewind was interrupted, only a new copy helps"

@@ -1,4 +1,4 @@
-# Starts a stopped server: as what its directory says, or, with role=primary, as a primary.
+# Starts a stopped server: with role=primary as the primary that it was, otherwise as a standby.
 programs pg_ctl pg_controldata
 unfinished
 if [ "$role" = primary ]; then
@@ -8,5 +8,7 @@ if [ "$role" = primary ]; then
 	esac
 	rm -f "$signal"
 	sync "$pgdata"
+	start_server
+else
+	start_server standby
 fi
-start_server
