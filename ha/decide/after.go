@@ -64,7 +64,7 @@ func (p *Picture) after(op *record.Operation) Plan {
 // or follows nobody or the former primary; not one that has to be repaired first. One that follows another standby may stay there.
 func (p *Picture) wantsFollow(n *Node) bool {
 	f := &n.Fact
-	if !p.fresh(f) || p.outdated(n) || f.Role != topology.RoleStandby || p.astray(n) != "" {
+	if !p.fresh(f) || p.outdated(n) || f.Role != topology.RoleStandby || p.astray(n) != "" || p.Record.Mark(n.ID).Twin {
 		return false // one on another branch must not be sent log that it may take for its own's continuation
 	}
 	primary := p.Record.Epoch.Primary

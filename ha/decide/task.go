@@ -36,6 +36,8 @@ func (p *Picture) task(op *record.Operation, f finding) Plan {
 	switch {
 	case n == nil:
 		return p.end(op, record.Failed, fmt.Sprintf("node %d was taken out of the configuration", op.Node))
+	case p.Record.Froze != nil && p.automatic(op) && !p.well(n):
+		return p.arrest(op, n)
 	case op.Step == record.Intent && p.taskAge(n.ID) < p.rest(op):
 		if p.well(n) {
 			return p.end(op, record.Completed, fmt.Sprintf("node %d streams again", n.ID))
@@ -48,6 +50,18 @@ func (p *Picture) task(op *record.Operation, f finding) Plan {
 		return p.restart(op, n)
 	}
 	return p.repair(op, n, f)
+}
+
+// arrest ends an automatic task because an operator froze the cluster: he may be at work on that node. What
+// is being done there is let end, because half a rewind is worse than a whole one, and nothing follows it;
+// what is left to do then is found when the cluster is unfrozen. A leader that takes over here does not know
+// what the one before had begun: it begins nothing either.
+func (p *Picture) arrest(op *record.Operation, n *Node) Plan {
+	by := p.Record.Froze.By
+	if w := p.work(op); w.busy() {
+		return w.plan("%s of node %d: what was begun is let end, and nothing follows, because %s froze the cluster", op.Kind, n.ID, by)
+	}
+	return p.end(op, record.Undone, fmt.Sprintf("%s froze the cluster before the %s of node %d was done", by, op.Kind, n.ID))
 }
 
 // rest is how long an automatic repair waits before it touches anything, because the ones before

@@ -129,6 +129,8 @@ func (w *world) flag(n *Node, key string) {
 		f.Stopped, f.Running, f.Streaming, f.At = true, false, false, w.p.Now
 	case "running":
 		f.Stopped, f.Running, f.At = false, true, w.p.Now
+	case "complete":
+		f.Complete = true
 	case "incomplete":
 		f.Complete = false
 	case "vacant":

@@ -14,6 +14,9 @@ const wayBack = 10 * time.Second
 // undo leads everybody back to epoch From. Members route writes of it again as soon as the step is
 // committed: whatever happens now, this operation cannot make its epoch any more. Who cannot be led
 // back now is found later, as a standby that bears a marker or a primary that does not run.
+//
+// Only the leader does this. One that dies here leaves the rest to the next leader, who reads Recruited
+// in the record; a Release that arrives late is refused by its host once anything newer was ordered there.
 func (p *Picture) undo(op *record.Operation) Plan {
 	w := p.work(op)
 	var waiting, left []topology.NodeID
@@ -33,9 +36,7 @@ func (p *Picture) undo(op *record.Operation) Plan {
 		if n == nil || n.Fact.Role == topology.RolePrimary {
 			continue
 		}
-		a := w.action(Release, id)
-		a.Upstream = p.Record.Epoch.Primary
-		switch w.do(a, 3) {
+		switch w.leadBack(n) {
 		case pending:
 			waiting = append(waiting, id)
 		case failed:
@@ -59,4 +60,26 @@ func (p *Picture) undo(op *record.Operation) Plan {
 		plan.Alarm = note
 	}
 	return plan
+}
+
+// leadBack releases a recruited node that may receive the primary's log. A Release starts a server that is
+// down, and has one with log of its own take the primary's for its continuation: who is in quarantine, a
+// twin, down or on another branch is left as he is, and is a matter of repair (tend), which looks first and
+// keeps such log aside. A leader that has just come knows nothing of a node yet: it asks before it acts.
+func (w *work) leadBack(n *Node) progress {
+	p, f, mark := w.p, &n.Fact, w.p.Record.Mark(n.ID)
+	switch {
+	case mark.Quarantine != "" || mark.Twin || f.Stopped:
+		return succeeded
+	case f.At == 0 && p.Now-p.StepSince < 2*p.lease():
+		w.look(n.ID)
+		return pending
+	case f.At == 0:
+		return failed
+	case f.Role == topology.RoleStandby && p.astray(n) != "":
+		return succeeded
+	}
+	a := w.action(Release, n.ID)
+	a.Upstream = p.Record.Epoch.Primary
+	return w.do(a, 3)
 }

@@ -75,7 +75,7 @@ func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 	switch {
 	case f.is != healthy && !twin:
 		return Plan{Alarm: alarm} // it may be the answer to the primary's death
-	case mark.Quarantine == "" || twin:
+	case mark.Quarantine == "" || twin || !ours && mark.Tries < p.Policy.MaxRepairs:
 		mark.Quarantine, mark.Twin = why, mark.Twin || twin
 		if !ours {
 			mark.Tries = max(mark.Tries, p.Policy.MaxRepairs)
@@ -107,14 +107,35 @@ func (p *Picture) twin(n *Node) bool {
 	return true
 }
 
-// leftBehind says whether the node is a former primary of this fleet, or a candidate that it gave up.
+// leftBehind says whether a node that runs as a primary is one of this fleet's: the primary of an earlier
+// epoch, on that epoch's timeline, or a candidate that was given up and was promoted all the same, straight
+// from the timeline that was to be left. Once such a candidate was healthy again (Barred is gone) its host
+// refuses the old order, so whoever promoted it since, or a former primary beyond its epoch's timeline,
+// meant to.
+//
+// What is not ours is left running: no member routes to it, whoever leads and whenever it is seen. Where the
+// history of operations is too short to know, that is the answer, too.
 func (p *Picture) leftBehind(n *Node) bool {
+	h, barred := n.Fact.History, p.Record.Mark(n.ID).Barred != ""
 	for i := range p.Record.Past {
-		if o := &p.Record.Past[i]; o.Kind.MakesEpoch() && (o.Former == n.ID || o.Candidate == n.ID) {
+		o := &p.Record.Past[i]
+		switch {
+		case !o.Kind.MakesEpoch():
+		case o.Former == n.ID && o.Left == h.Timeline:
+			return true
+		case o.Candidate == n.ID && barred && o.Outcome != record.Completed && forkedFrom(h, o.Left):
 			return true
 		}
 	}
 	return false
+}
+
+// forkedFrom says whether the history's timeline left that one, as far as it is known.
+func forkedFrom(h topology.History, parent topology.Timeline) bool {
+	if last := len(h.Forks) - 1; last >= 0 {
+		return h.Forks[last].Timeline == parent
+	}
+	return !h.Known()
 }
 
 // ailing says what is wrong with a standby; empty when nothing is, or nothing is known for certain.
