@@ -143,9 +143,22 @@ func (p *Picture) chooseNamed(c choice, fit []*Node, op *record.Operation) choic
 
 func (c *choice) take(p *Picture, n *Node) {
 	c.node, c.at = n, p.position(n)
-	if last := p.primary(); last != nil && last.Fact.Write > c.at {
-		c.behind = uint64(last.Fact.Write - c.at)
+	if last := p.lastSeen(); last > c.at {
+		c.behind = uint64(last - c.at)
 	}
+}
+
+// lastSeen is the last position that was seen on the epoch's primary, which may run as a standby by now;
+// 0 when it never answered.
+func (p *Picture) lastSeen() topology.LSN {
+	primary := p.primary()
+	switch {
+	case primary == nil:
+		return 0
+	case primary.Fact.Role == topology.RoleStandby:
+		return max(primary.Fact.Write, p.position(primary))
+	}
+	return primary.Fact.Write
 }
 
 // advice is what an operator can do.
@@ -276,7 +289,7 @@ func (p *Picture) lossy(c choice, cut []topology.NodeID) string {
 			age = fmt.Sprintf(", seen %s ago", short(p.Now-f.At))
 		}
 		return fmt.Sprintf("node %d lacks at least %s of what the primary had written (%s of %s%s), and max_lag_on_failover is %s",
-			c.node.ID, bytes(c.behind), c.at, p.primary().Fact.Write, age, bytes(p.Policy.MaxLag))
+			c.node.ID, bytes(c.behind), c.at, p.lastSeen(), age, bytes(p.Policy.MaxLag))
 	}
 	return ""
 }

@@ -32,6 +32,8 @@ func NewSwitch(p Picture, o Order) (record.Entry, error) {
 	}
 	e := &p.Record.Epoch
 	switch {
+	case p.steppedDown():
+		return record.Entry{}, fmt.Errorf("node %d runs as a standby: there is no primary to switch from; see `cstproxy ctl failover`", e.Primary)
 	case f.is != healthy:
 		return record.Entry{}, fmt.Errorf("the primary is not well (%s): a switch needs one that can be shut down in order; see `cstproxy ctl failover`", f.why)
 	case o.Node == e.Primary:
@@ -62,7 +64,7 @@ func NewFailover(p Picture, o Order) (record.Entry, error) {
 	switch {
 	case err != nil:
 		return record.Entry{}, err
-	case f.is == healthy && o.Accept != record.AcceptLoss:
+	case f.is == healthy && o.Accept != record.AcceptLoss && !p.steppedDown():
 		return record.Entry{}, fmt.Errorf("the primary works (%s): use `cstproxy ctl switch`, or repeat with --accept-data-loss", f.why)
 	case o.Node == p.Record.Epoch.Primary:
 		return record.Entry{}, fmt.Errorf("node %d is the primary already", o.Node)
@@ -75,6 +77,12 @@ func NewFailover(p Picture, o Order) (record.Entry, error) {
 		return record.Entry{}, errors.New(why)
 	}
 	return p.order(record.Failover, o, "failover on request: "+f.why), nil
+}
+
+// steppedDown says whether the epoch's primary is known to run as a standby.
+func (p *Picture) steppedDown() bool {
+	f := &p.primary().Fact
+	return p.fresh(f) && f.Role == topology.RoleStandby
 }
 
 // hopeless says why a failover could promote nobody, whatever it finds when it has cut off whom it

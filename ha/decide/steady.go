@@ -79,7 +79,7 @@ func (p *Picture) standing(f finding) Plan {
 	case fact.SystemID != e.SystemID:
 		plan.Alarm = fmt.Sprintf("node %d is of system %d, the cluster of system %d", n.ID, fact.SystemID, e.SystemID)
 	case fact.Role == topology.RoleStandby:
-		return p.stepped(n)
+		return p.stepped(n, f)
 	case fact.History.Known() && fact.History.Timeline > e.History.Timeline:
 		next := *e
 		next.Number, next.Operation, next.History = p.Record.LastEpoch+1, 0, fact.History
@@ -93,14 +93,27 @@ func (p *Picture) standing(f finding) Plan {
 }
 
 // stepped is about a primary that has become a standby. When somebody else was promoted in its
-// place that is the successor; else it is made primary again, unless somebody did this on purpose.
-func (p *Picture) stepped(n *Node) Plan {
+// place that is the successor; else it is made primary again, unless somebody did this on purpose. Its host
+// does that only for a server that was a primary when it last ran: for one that has run as a standby since,
+// it would be a promotion on the timeline that it is on. So after two restarts in vain the best standby,
+// which may have what it has, is promoted by way of a failover, with all that a failover waits for.
+//
+// Only the leader begins either. The restarts are counted in the record, so a next leader goes on where this
+// one died; one that wakes late is refused by the record, and its Revive by the host.
+func (p *Picture) stepped(n *Node, f finding) Plan {
 	if heir := p.heir(rivalGrace); heir != nil {
 		return p.succeed(heir, fmt.Sprintf("node %d has become a standby", n.ID))
 	}
 	why := fmt.Sprintf("node %d, the primary of epoch %d, has become a standby", n.ID, p.Record.Epoch.Number)
 	if n.Fact.Streaming || !n.Fact.History.Equal(p.Record.Epoch.History) {
 		return refuse(why, "it follows somebody whom nobody here can see as a primary")
+	}
+	if vain := p.restartsInVain(n.ID); vain >= 2 && p.Record.Tasks[n.ID] == nil {
+		plan := p.cause(f, fmt.Sprintf("%s, and its host does not restart it as a primary (%d tries)", why, vain))
+		if plan.Entry == nil { // a promotion by hand goes on on another timeline, which is seen (standing)
+			plan.Alarm += fmt.Sprintf("; `pg_ctl promote` on the host of node %d makes it the primary again", n.ID)
+		}
+		return plan
 	}
 	return p.revive(n, why)
 }

@@ -32,6 +32,7 @@ type directory struct {
 	known    topology.Timeline // the highest of which it has a history file
 	system   uint64
 	signal   bool            // standby.signal
+	recovery bool            // pg_control says that it last ran as a standby
 	upstream topology.NodeID // primary_conninfo
 	marker   topology.Epoch  // cstproxy.epoch
 	partial  bool            // a copy or a rewind did not end
@@ -86,7 +87,7 @@ func (n *node) boot() {
 			n.crash()
 			return
 		}
-		n.ready, n.primary = true, !n.signal
+		n.ready, n.primary, n.recovery = true, !n.signal, n.signal
 		n.replayed = len(n.wal)
 		if !n.primary { // it lets clients in when its files are consistent, which may be before it has replayed all
 			n.w.aside(func() {
@@ -231,7 +232,7 @@ func (n *node) promote(epoch topology.Epoch, done func()) {
 		old := n.history
 		next := max(old.Timeline, n.known) + 1
 		n.history = topology.History{Timeline: next, Forks: append(slices.Clone(old.Forks), topology.Fork{Timeline: old.Timeline, End: n.end()})}
-		n.known, n.signal, n.promoted, n.primary = next, false, epoch, true
+		n.known, n.signal, n.recovery, n.promoted, n.primary = next, false, false, epoch, true
 		n.write(0) // the end of recovery
 		n.w.trace("%s is promoted for epoch %d: timeline %s from %s", n.name(), epoch, next, position(len(n.wal)-1))
 		done()

@@ -22,8 +22,9 @@ func (j *job) do() {
 	case decide.Start:
 		j.startServer()
 	case decide.Revive:
-		if n.signal && n.postmaster.alive {
-			n.crash() // a standby that runs is started anew, as the primary that it was
+		if n.signal && n.recovery {
+			j.end("the server was a standby when it last ran: that is a promotion, not a restart")
+			return
 		}
 		n.signal = false
 		j.startServer()
