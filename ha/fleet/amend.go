@@ -173,19 +173,19 @@ func (f *Fleet) readableAt(ctx context.Context, s *seat, least int) error {
 	}
 	var older, unheard []string
 	for _, m := range members {
-		level, heard := f.reign.levels[m.Name]
+		said, heard := f.reign.levels[m.Name]
 		switch {
-		case !heard:
-			unheard = append(unheard, m.Name)
-		case level < least:
+		case heard && said.level < least:
 			older = append(older, m.Name)
+		case !heard || Now()-said.at > f.lingering(): // it may be down to be run as another build
+			unheard = append(unheard, m.Name)
 		}
 	}
 	switch {
 	case len(older) > 0:
 		return refused("%s: of an older build, which could not read this and would end; update all members first", strings.Join(older, ", "))
 	case len(unheard) > 0:
-		return refused("%s: not heard of; every member must have said before that its build can read this", strings.Join(unheard, ", "))
+		return refused("%s: not heard of now; every member must say that its build can read this", strings.Join(unheard, ", "))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cstproxy/cstproxy/ha"
 	"github.com/cstproxy/cstproxy/ha/record"
@@ -165,19 +166,25 @@ func TestNobodyWritesWhatAnOlderMemberCannotRead(t *testing.T) {
 		}
 		return nil
 	})
-	level := func(set func(map[string]int)) {
+	level := func(set func(map[string]levelSaid)) {
 		leader.fleet.mu.Lock()
 		defer leader.fleet.mu.Unlock()
 		set(leader.fleet.reign.levels)
 	}
-	level(func(all map[string]int) { all[away.name] = 0 })
+	level(func(all map[string]levelSaid) { all[away.name] = levelSaid{0, Now()} })
 	if _, err := leader.fleet.Amend(t.Context(), change); !errors.Is(err, ha.ErrRefused) || !strings.HasPrefix(err.Error(), away.name+": of an older build") {
 		t.Errorf("with a member of an older build: %v", err)
 	}
-	level(func(all map[string]int) { delete(all, away.name) })
-	if _, err := leader.fleet.Amend(t.Context(), change); !errors.Is(err, ha.ErrRefused) || !strings.HasPrefix(err.Error(), away.name+": not heard of") {
-		t.Errorf("with a member of which nobody knows: %v", err)
+	unheard := func(what string) {
+		t.Helper()
+		if _, err := leader.fleet.Amend(t.Context(), change); !errors.Is(err, ha.ErrRefused) || !strings.HasPrefix(err.Error(), away.name+": not heard of") {
+			t.Errorf("with a member %s: %v", what, err)
+		}
 	}
+	level(func(all map[string]levelSaid) { delete(all, away.name) })
+	unheard("of which nobody knows")
+	level(func(all map[string]levelSaid) { all[away.name] = levelSaid{record.Level, Now() - time.Minute} })
+	unheard("that may be down to be run as an older build")
 	w.cuts.set(away.at, false)
 	w.await(func() error {
 		_, err := leader.fleet.Amend(t.Context(), change)

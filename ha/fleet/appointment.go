@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -53,8 +54,9 @@ func (f *Fleet) appoint(ctx context.Context, s *seat, q request) (record.Operati
 // appointed says whether the record has what the order wants, from an attempt before at most.
 func (q *request) appointed(c *record.Cluster) (record.OperationID, bool) {
 	if q.Verb == Cancel {
-		last := len(c.Appointments) - 1
-		return 0, c.Appointment == nil && last >= 0 && c.Appointments[last].Note == cancelledBy(q.By)
+		return 0, slices.ContainsFunc(c.Appointments, func(a record.Appointment) bool {
+			return (a.ID == q.Drop || q.Drop == 0 && a.ID > q.Last) && a.Note == cancelledBy(q.By)
+		})
 	}
 	a := c.Appointment
 	if a == nil || a.ID <= q.Last || a.By != q.By || a.At != q.At || a.Node != q.Node || a.Why != q.Why {
@@ -76,6 +78,9 @@ func (f *Fleet) appointment(s *seat, q request, c *record.Cluster) (record.Entry
 		return e, refused("the order does not say whose it is")
 	case q.Verb == Cancel && c.Appointment == nil:
 		return e, refused("no switchover of %s is planned", q.Cluster)
+	case q.Verb == Cancel && q.Drop != 0 && c.Appointment.ID != q.Drop:
+		return e, refused("another switchover of %s has been planned meanwhile, for %s; look at it, and repeat this if you mean that one",
+			q.Cluster, time.UnixMilli(c.Appointment.At).Format(time.DateTime))
 	case q.Verb == Cancel:
 		e.Appoint = &record.Appoint{Drop: c.Appointment.ID, Note: cancelledBy(q.By)}
 		return e, nil

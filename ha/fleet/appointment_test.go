@@ -78,12 +78,29 @@ func TestAPlannedSwitchoverCanBeCalledOffAndIsNotBegunLate(t *testing.T) {
 
 	c, err := leader.fleet.Record("c")
 	must(t, err)
+	first := c.Appointments[0].ID
+	second, err := asked.Command(t.Context(), later(3*time.Hour))
+	must(t, err)
+	again := request{Command: cancel, Last: first, Drop: first} // its answer was lost
+	_, err = leader.fleet.command(t.Context(), again)
+	must(t, err)
+	again.By = "somebody who saw only the first one"
+	if _, err = leader.fleet.command(t.Context(), again); err == nil || !strings.Contains(err.Error(), "another switchover of c has been planned") {
+		t.Errorf("calling off the one before: %v", err)
+	}
+	if c, err = leader.fleet.Record("c"); err != nil || c.Appointment == nil || c.Appointment.ID != second {
+		t.Fatalf("what was called off before takes another one with it: %+v, %v", c.Appointments, err)
+	}
+	_, err = asked.Command(t.Context(), cancel)
+	must(t, err)
+	c, err = leader.fleet.Record("c")
+	must(t, err)
 	missed := record.Appointment{ID: c.LastOperation + 1, Epoch: 1, At: time.Now().Add(-keepWithin - time.Second).UnixMilli(), By: "dba"}
 	must(t, leader.log.Propose(t.Context(), record.Entry{Cluster: "c", Appoint: &record.Appoint{Make: &missed}}))
 	w.await(func() error {
 		c, err := asked.Record("c")
 		must(t, err)
-		if len(c.Appointments) != 2 || c.Appointments[1].Note != "missed: nobody led at its time" || c.Appointments[1].Outcome != record.Failed {
+		if len(c.Appointments) != 3 || c.Appointments[2].Note != "missed: nobody led at its time" || c.Appointments[2].Outcome != record.Failed {
 			return fmt.Errorf("%+v", c.Appointments)
 		}
 		return nil

@@ -49,6 +49,9 @@ type request struct {
 	// Last is the record's LastOperation when the order was given. An operation of the same order
 	// with a higher number is this one, begun by an attempt whose answer was lost.
 	Last record.OperationID `json:"last"`
+	// Drop is the appointment that Cancel means, as known where the order was given; 0: none was known there,
+	// and it means whichever there is.
+	Drop record.OperationID `json:"drop,omitempty"`
 	// Trial asks only what would begin.
 	Trial bool `json:"trial,omitempty"`
 }
@@ -77,7 +80,10 @@ func (f *Fleet) order(ctx context.Context, q request) (record.Operation, error) 
 	ctx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
 	state, _ := f.parts.Log.State()
-	q.Last = clusterOf(state, q.Cluster).LastOperation
+	known := clusterOf(state, q.Cluster)
+	if q.Last = known.LastOperation; known.Appointment != nil {
+		q.Drop = known.Appointment.ID
+	}
 	var op record.Operation
 	err := f.ask(ctx, commandMethod, q, &op)
 	if err == nil && !q.Trial {
@@ -94,7 +100,7 @@ func (q *request) shows(c *record.Cluster, id record.OperationID) bool {
 	case Unfroze:
 		return c.Froze == nil
 	case Cancel:
-		return c.Appointment == nil
+		return c.Appointment == nil || q.Drop != 0 && c.Appointment.ID != q.Drop
 	}
 	return c.LastOperation >= id
 }
