@@ -216,8 +216,8 @@ func repairName(a decide.Action) string {
 
 // rebuild: of a repair or a clone, at (epoch, After). By a script under the ratchet; see
 // scripts/rebuild.sh for what happens when it dies. The new copy is made beside the old directory, which is
-// then renamed; Mode "replace" removes it first, for want of space, and "clone" refuses where there is
-// one, anything else keeps it. That another healthy node holds all that the old one does is the decision's business.
+// then renamed; Mode "replace" removes it first, for want of space, once room, login and slot of the copy are
+// proved, and "clone" refuses where there is one, anything else keeps it. That another healthy node holds all that the old one does is the decision's business.
 func (e *Executor) rebuild(ctx context.Context, a decide.Action, n Node) error {
 	mode := a.Mode
 	switch mode {

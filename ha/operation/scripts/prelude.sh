@@ -213,12 +213,14 @@ own_files() {
 	rename "$2.part" "$2"
 }
 
+# asker is psql, where there is one.
+asker() { if [ -x "$bin/psql" ]; then echo "$bin/psql"; else command -v psql; fi; }
+
 # demoted says that the source is a standby: the command was on its way for long, and another primary was
 # chosen meanwhile. Without psql nobody can ask.
 demoted() {
-	ask=$bin/psql
-	[ -x "$ask" ] || ask=$(command -v psql) || return 1
-	[ "$(PGCONNECT_TIMEOUT=5 "$ask" -XAtq -d "$source" -c 'SELECT pg_is_in_recovery()' 2>/dev/null)" = t ]
+	ask=$(asker) || return 1
+	[ "$(PGCONNECT_TIMEOUT=5 "$ask" -wXAtq -d "$source" -c 'SELECT pg_is_in_recovery()' 2>/dev/null)" = t ]
 }
 
 read_secrets() {

@@ -1,6 +1,7 @@
 # Makes a new copy of the source beside the directory, and then takes its place. The old directory is
-# renamed, never removed, unless mode=replace says so; mode=clone refuses where there is one. Dies
-# harmlessly: a repeat throws an unfinished copy away and goes on with a finished one.
+# renamed, never removed, unless mode=replace says so, and then not before it is shown that a copy can be
+# made; mode=clone refuses where there is one. Dies harmlessly: a repeat throws an unfinished copy away and goes
+# on with a finished one.
 programs pg_ctl pg_basebackup
 read_secrets
 if ended; then
@@ -30,13 +31,40 @@ out_of_the_way() {
 	old=
 }
 
+# room: what is to be removed counts as free.
+room() {
+	free=$(df -Pk "$(dirname "$pgdata")" | awk 'NR == 2 { print $4 }')
+	if [ "$mode" = replace ] && [ -n "$old" ] && [ "$free" -lt "$need_kb" ]; then
+		free=$((free + $(du -skx "$old" | cut -f 1)))
+	fi
+	[ "$free" -ge "$need_kb" ] || fail 44 "a copy needs $need_kb KB beside $pgdata and $free KB are free"
+}
+
+# trial has the source begin a copy and reads how that begins, which tells of the source. Nothing is written
+# here: the disk may be full. So login, pg_hba.conf, WAL sender, program, and that there are no tablespaces are
+# shown; the slot that a copy takes besides is tried by psql, where there is one. Dies anywhere: nothing is left,
+# neither here nor there. Without -w pg_basebackup would ask for a password that it was not given, for ever.
+trial() {
+	begun=$("$bin/pg_basebackup" -w -D - -F tar -X none -c fast -d "$source" | head -c 2048 | tr -d '\000')
+	case $begun in
+	*'BACKUP FROM: standby'*) fail 51 "the source is a standby: nothing is copied from it, and $old was left as it is" ;;
+	*'BACKUP FROM: '*) ;;
+	*) fail 52 "the source gives no copy, so $old was left as it is" ;;
+	esac
+	ask=$(asker) || return 0
+	PGCONNECT_TIMEOUT=5 "$ask" -wXAtq -d "$source replication=true" -c "CREATE_REPLICATION_SLOT cstproxy_trial_$$ TEMPORARY PHYSICAL" >/dev/null ||
+		fail 52 "the source gives no slot for a copy, so $old was left as it is"
+}
+
 if [ ! -d "$copied" ]; then
 	if demoted; then fail 51 "the source is no primary any more: nothing is copied from it"; fi
 	rm -rf "$copying"
-	if [ "$mode" = replace ]; then out_of_the_way; fi
-	free=$(df -Pk "$(dirname "$pgdata")" | awk 'NR == 2 { print $4 }')
-	[ "$free" -ge "$need_kb" ] || fail 44 "a copy needs $need_kb KB beside $pgdata and $free KB are free"
-	"$bin/pg_basebackup" -D "$copying" -X stream -c fast -P -v -d "$source" >&2
+	room
+	if [ "$mode" = replace ] && [ -n "$old" ]; then
+		trial
+		out_of_the_way
+	fi
+	"$bin/pg_basebackup" -w -D "$copying" -X stream -c fast -P -v -d "$source" >&2
 	if grep -q '^BACKUP FROM: standby' "$copying/backup_label"; then
 		rm -rf "$copying"
 		fail 51 "the source became a standby: its copy was thrown away"
