@@ -32,7 +32,8 @@ type Picture struct {
 	// TaskSince is when this leader first knew each task's Step as committed, by node; a task that
 	// is not in it has just begun.
 	TaskSince map[topology.NodeID]time.Duration
-	// EpochSince is when this leader saw the present epoch begin; zero when it was there already.
+	// EpochSince is when the present epoch began, as this leader saw it or was told by the one before;
+	// zero when it does not know.
 	EpochSince time.Duration
 	// LastRecruit is when the last Recruit of the present operation came back; at least
 	// LeaderSince when another leader may have recruited.

@@ -186,9 +186,9 @@ func (w *world) record(f []string) {
 	case "none": // a cluster that nobody has seen yet
 		w.state = &record.State{Fleet: "f", Clusters: map[string]*record.Cluster{"c1": {LastEpoch: 6}}}
 		w.p.Record = *w.state.Clusters["c1"]
-	case "new-leader": // everything that only the leader before knew is gone
+	case "new-leader": // everything that only the leader before knew is gone; when the epoch began all know
 		w.p.LeaderSince, w.p.StepSince, w.p.Self = w.p.Now, w.p.Now, f[1]
-		w.p.LastRecruit, w.p.EpochSince = w.p.Now, 0
+		w.p.LastRecruit = w.p.Now
 		w.p.Finished, w.p.Running, w.p.TaskSince = nil, nil, map[topology.NodeID]time.Duration{}
 	default:
 		w.t.Fatalf("no such record: %s", f[0])

@@ -127,6 +127,10 @@ type cluster struct {
 	holder *lease.Holder
 	lease  *topology.Lease // of holder's epoch
 	epoch  record.Epoch    // that holder goes by
+	// begun is when epoch began, as this member saw it or was told; 0: nobody knows. abreast: a leader has
+	// answered while it went by this epoch, too.
+	begun   time.Duration
+	abreast bool
 	// amended is the version of the policies in force; following guards it.
 	amended uint64
 	held    string // why writes are held; empty when they are not

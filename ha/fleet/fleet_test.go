@@ -1,7 +1,10 @@
 package fleet
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"testing"
 
 	"github.com/cstproxy/cstproxy/ha"
@@ -84,6 +87,76 @@ func TestAMemberThatIsCutOffStopsWritingAndTheOthersGoOn(t *testing.T) {
 	}
 	w.cuts.set(lost.at, false)
 	w.rules(1, w.members...)
+}
+
+func TestWhoeverLeadsNextKnowsHowLongAgoTheLastFailoverWas(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.rules(1, w.members...)
+	before := Now()
+	w.becomes(1, decide.Refused)
+	w.rules(2, w.members...)
+	after := Now()
+	first := w.leader(w.members...)
+	rest := w.others(first)
+	known := func(n *member) error {
+		n.fleet.mu.Lock()
+		defer n.fleet.mu.Unlock()
+		if at := n.fleet.clusters[0].begun; at < before || at > after {
+			return fmt.Errorf("%s says that epoch 2 began at %v, not between %v and %v", n.name, at, before, after)
+		}
+		return nil
+	}
+	for _, n := range w.members {
+		w.await(func() error { return known(n) })
+	}
+	address := rest[0].front.Addr().String()
+	rest[0].stop()
+	var err error
+	rest[0].front, err = net.Listen("tcp", address)
+	must(t, err)
+	rest[0].start()
+	w.await(func() error { return known(rest[0]) })
+	first.stop()
+	next := w.leader(rest...)
+	w.await(func() error {
+		next.fleet.mu.Lock()
+		defer next.fleet.mu.Unlock()
+		if next.fleet.reign == nil {
+			return fmt.Errorf("%s does not lead yet", next.name)
+		}
+		if at := next.fleet.reign.seats["c"].epochSince; at < before || at > after {
+			t.Errorf("%s leads, and epoch 2 began at %v, not between %v and %v", next.name, at, before, after)
+		}
+		return nil
+	})
+}
+
+func TestNobodyGetsALeaseWhoMayBeUnknownToTheNextLeader(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	w.rules(1, w.members...)
+	leader := w.leader(w.members...)
+	rest := w.others(leader)
+	f := leader.fleet
+	f.mu.Lock()
+	reign := f.reign
+	clear(reign.sworn) // as if each had just been added
+	f.mu.Unlock()
+	w.await(func() error { return f.swear(t.Context(), reign, rest[0].name) })
+	w.cuts.set(leader.at, true)
+	ctx, cancel := context.WithTimeout(t.Context(), terms.Length)
+	defer cancel()
+	if err := f.swear(ctx, reign, rest[0].name); err != nil {
+		t.Errorf("one that is certainly there is asked about again: %v", err)
+	}
+	f.mu.Lock()
+	clear(reign.sworn)
+	f.mu.Unlock()
+	if err := f.swear(ctx, reign, rest[1].name); err == nil {
+		t.Error("an addition that no majority has seen is taken for certain")
+	}
+	if err := f.swear(t.Context(), reign, "d"); !errors.Is(err, errStranger) {
+		t.Errorf("one that the log does not have: %v", err)
+	}
 }
 
 func TestAMemberAloneNeedsNoLeaseAndHoldsItsWritesBeforeItPromotes(t *testing.T) {

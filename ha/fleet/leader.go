@@ -22,7 +22,15 @@ type reign struct {
 	seats map[string]*seat // by cluster
 	front front
 	// levels are the record.Level of each member's build, as it has reported it.
-	levels map[string]int
+	levels map[string]levelSaid
+	// sworn are the identities of members that are certainly in the log: a later leader knows them, too.
+	sworn map[string]bool
+}
+
+// levelSaid is a member's record.Level, and when it said so last.
+type levelSaid struct {
+	level int
+	at    time.Duration
 }
 
 // lead rules until ctx ends with the leadership. What it began ends with it: an action that goes on at
@@ -34,7 +42,10 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	f.following.Unlock()
 	state, _ := f.follow()
 	f.remember()
-	r := &reign{seats: map[string]*seat{}, levels: map[string]int{}, front: front{since: Now() + f.cfg.Terms.Wait()}}
+	r := &reign{seats: map[string]*seat{}, levels: map[string]levelSaid{}, sworn: map[string]bool{}, front: front{since: Now() + f.cfg.Terms.Wait()}}
+	for _, m := range f.parts.Log.Members() {
+		r.sworn[m.Identity] = true // the barrier has passed, and nobody is added before the reign is set
+	}
 	f.mu.Lock()
 	for _, c := range f.clusters {
 		r.seats[c.Name] = f.newSeat(c, clusterOf(state, c.Name))
@@ -213,15 +224,22 @@ func (f *Fleet) receive(ctx context.Context, from string, r *report) (reply, err
 		return answer, err
 	}
 	reign, tickets, err := f.heard(from, r)
-	if err != nil || len(tickets) == 0 {
+	if err != nil {
+		return answer, err
+	}
+	answer.Epochs = f.ages(reign)
+	if len(tickets) == 0 {
+		return answer, nil
+	}
+	if err := f.swear(ctx, reign, from); err != nil {
 		return answer, err
 	}
 	if err := f.parts.Log.VerifyQuorum(ctx); err != nil {
 		return answer, err
 	}
-	state, _ := f.parts.Log.State()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	state, _ := f.parts.Log.State() // not before: a picture of a freeze may have been taken meanwhile
 	if f.reign != reign {
 		return answer, consensus.ErrNotLeader
 	}
@@ -238,6 +256,49 @@ func (f *Fleet) receive(ctx context.Context, from string, r *report) (reply, err
 		}
 	}
 	return answer, nil
+}
+
+// swear returns when the member is certainly in the log: the leader knows of one that is added before a
+// majority does. Nobody else knows of a lease that this one would hold, should the leader die and the
+// addition be lost with it; so it gets none until then. A member that was taken out comes back under
+// another identity.
+func (f *Fleet) swear(ctx context.Context, r *reign, member string) error {
+	if f.alone() {
+		return nil
+	}
+	for _, m := range f.parts.Log.Members() {
+		if m.Name != member {
+			continue
+		}
+		f.mu.Lock()
+		sworn := r.sworn[m.Identity]
+		f.mu.Unlock()
+		if sworn {
+			return nil
+		}
+		if err := f.parts.Log.Barrier(ctx); err != nil { // it comes after the addition
+			return err
+		}
+		f.mu.Lock()
+		r.sworn[m.Identity] = true
+		f.mu.Unlock()
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errStranger, member)
+}
+
+// ages is what this leader knows of how long ago each cluster's epoch began.
+func (f *Fleet) ages(r *reign) map[string]epochAge {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, all := Now(), map[string]epochAge{}
+	for name, s := range r.seats {
+		all[name] = epochAge{Epoch: s.epoch}
+		if s.epochSince != 0 {
+			all[name] = epochAge{Epoch: s.epoch, Known: true, Age: now - s.epochSince}
+		}
+	}
+	return all
 }
 
 // awaitReign waits while this member was elected and does not know yet all that was committed before:
@@ -281,8 +342,8 @@ func (f *Fleet) heard(from string, r *report) (*reign, map[string]lease.Ticket, 
 	if f.reign == nil {
 		return nil, nil, consensus.ErrNotLeader
 	}
-	f.reign.levels[from] = r.Level
 	now, tickets := Now(), map[string]lease.Ticket{}
+	f.reign.levels[from] = levelSaid{r.Level, now}
 	for name, share := range r.Clusters {
 		s := f.reign.seats[name]
 		if s == nil {

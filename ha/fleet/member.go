@@ -85,6 +85,11 @@ func (f *Fleet) obey(c *cluster, said *record.Cluster) ha.Ruling {
 	c.holder.Follow(said)
 	c.epoch = said.Epoch
 	if c.holder.Epoch() != before {
+		// A member that reads the log of a time when it was away sees epochs begin that are old.
+		if c.begun = 0; c.abreast {
+			c.begun = Now()
+		}
+		c.abreast = false
 		c.lease.End()
 		c.lease = new(topology.Lease)
 		f.log.Info("epoch begins", zap.String("cluster", c.Name), zap.Uint64("epoch", uint64(said.Epoch.Number)), zap.Int("node", int(said.Epoch.Primary)))
@@ -256,11 +261,28 @@ func (f *Fleet) take(answer reply, sent time.Duration) {
 		f.frontUntil = max(f.frontUntil, sent+f.cfg.Terms.Length)
 	}
 	for _, c := range f.clusters {
+		c.learnAge(answer.Epochs[c.Name], sent)
 		if granted, ok := answer.Leases[c.Name]; ok && c.holder.Granted(lease.Reply(granted)) {
 			if sent > f.out {
 				f.out = 0
 			}
 			c.lease.Renew(int64(c.holder.Until()))
 		}
+	}
+}
+
+// learnAge takes from the leader's answer whether this member is abreast of it, and when the epoch began, as
+// far as the leader knows better. Fleet.mu is held.
+//
+// Every member keeps that, because whoever leads next has to know how long ago the last failover was. One that
+// was just started learns it; when all were, or the leader of a new epoch dies with the only knowledge of it,
+// nobody knows, and a failover may follow sooner than anti_flap says.
+func (c *cluster) learnAge(a epochAge, sent time.Duration) {
+	if a.Epoch == 0 || a.Epoch != c.epoch.Number {
+		return
+	}
+	c.abreast = true
+	if a.Known && a.Age >= 0 && a.Age <= maxAge {
+		c.begun = sent - a.Age
 	}
 }

@@ -73,6 +73,9 @@ func (f *Fleet) newSeat(c *cluster, said *record.Cluster) *seat {
 	if said.Operation != nil {
 		s.lastRecruit = now // a leader before may have recruited until then
 	}
+	if c.epoch.Number == s.epoch {
+		s.epochSince = c.begun
+	}
 	return s
 }
 

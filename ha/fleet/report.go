@@ -75,6 +75,15 @@ type reply struct {
 	Leases  map[string]lease.Reply `json:"leases,omitempty"`
 	// Front gives the member the members' own address, for a lease's length.
 	Front bool `json:"front,omitempty"`
+	// Epochs are the epochs that the leader goes by, by cluster.
+	Epochs map[string]epochAge `json:"epochs,omitempty"`
+}
+
+// epochAge is an epoch, and how long ago it began where that is Known.
+type epochAge struct {
+	Epoch topology.Epoch `json:"epoch"`
+	Known bool           `json:"known,omitempty"`
+	Age   time.Duration  `json:"age,omitempty"`
 }
 
 // encode shortens what is long and makes a report's body.

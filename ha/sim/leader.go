@@ -54,7 +54,7 @@ func (m *member) lead() {
 		l.picture.Nodes = append(l.picture.Nodes, n.conf)
 	}
 	c := m.cluster()
-	l.epoch = c.Epoch.Number
+	l.epoch, l.picture.EpochSince = c.Epoch.Number, m.begun
 	if c.Operation != nil {
 		l.step = stepSeen{c.Operation.ID, c.Operation.Step}
 		l.picture.LastRecruit = m.now()

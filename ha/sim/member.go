@@ -29,6 +29,7 @@ type member struct {
 	voter   *voter
 
 	holder  *lease.Holder
+	begun   time.Duration // when the holder's epoch began, in this life; 0: it was there already
 	looks   map[topology.NodeID]*look
 	proof   *proving
 	leading *leadership
@@ -62,7 +63,7 @@ func (m *member) boot() {
 	w := m.w
 	w.start(m.process)
 	m.holder = lease.NewHolder(w.plan.terms(), w.rng.Uint64())
-	m.looks, m.proof, m.leading = map[topology.NodeID]*look{}, nil, nil
+	m.looks, m.proof, m.leading, m.begun = map[topology.NodeID]*look{}, nil, nil, 0
 	for _, n := range w.nodes {
 		m.looks[n.id] = &look{node: n}
 	}
@@ -86,6 +87,9 @@ func (m *member) crash() {
 func (m *member) applied(e *record.Entry) {
 	c := m.cluster()
 	m.library.last = nil
+	if before := m.holder.Epoch(); before != 0 && before != c.Epoch.Number {
+		m.begun = m.now()
+	}
 	m.holder.Follow(c)
 	for _, c := range m.clients {
 		c.epochEnded(m.holder.Epoch())
