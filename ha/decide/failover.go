@@ -251,7 +251,11 @@ func (p *Picture) cross(op *record.Operation, n *Node) Plan {
 		SystemID: f.SystemID, History: f.History, Settings: f.Settings,
 		Standbys: record.Standbys{Sync: p.syncSet(f.Sync, n.ID)},
 	}
-	e.Switch, _ = f.History.LeftAt(p.Record.Epoch.History.Timeline)
+	left, ok := f.History.LeftAt(p.Record.Epoch.History.Timeline)
+	if last := len(f.History.Forks) - 1; !ok && last >= 0 {
+		left = f.History.Forks[last].End // it was never there (lastResource)
+	}
+	e.Switch = left
 	// Whoever is about to follow may be promoted next. One that does not follow yet only keeps a
 	// member without quorum from going on.
 	for i := range p.Nodes {

@@ -85,6 +85,9 @@ func (p *Picture) choose(op *record.Operation) choice {
 	}
 	if len(fit) == 0 {
 		c.offer = "repair one of the standbys, or bring the primary back"
+		if way := p.lastWay(); way != "" {
+			c.offer += "; " + way
+		}
 		return c
 	}
 	slices.SortFunc(fit, p.better)
@@ -143,8 +146,12 @@ func (p *Picture) chooseNamed(c choice, fit []*Node, op *record.Operation) choic
 
 func (c *choice) take(p *Picture, n *Node) {
 	c.node, c.at = n, p.position(n)
-	if last := p.lastSeen(); last > c.at {
-		c.behind = uint64(last - c.at)
+	common := c.at
+	if n.Fact.Role != topology.RolePrimary {
+		common = min(common, p.common(n))
+	}
+	if last := p.lastSeen(); last > common {
+		c.behind = uint64(last - common)
 	}
 }
 
@@ -194,12 +201,13 @@ func (p *Picture) unfitKnown(n *Node, op *record.Operation) string {
 	f, e, mark := &n.Fact, &p.Record.Epoch, p.Record.Mark(n.ID)
 	promoted := f.Role == topology.RolePrimary // by somebody else: his choice, if nothing is lost
 	accepted := op != nil && op.Accept == record.AcceptLoss
+	last := p.lastResource(n, op)
 	switch {
 	case !n.Managed:
 		return "cannot be operated"
 	case n.NoFailover && !promoted:
 		return "is tagged nofailover"
-	case mark.Quarantine != "" && !(promoted && op != nil && op.Node == n.ID):
+	case mark.Quarantine != "" && !(promoted && op != nil && op.Node == n.ID) && !last:
 		return "is in quarantine: " + mark.Quarantine
 	case (op == nil || p.automatic(op)) && p.promotionsInVain(n.ID) >= 2:
 		return "could not be promoted twice"
@@ -218,10 +226,10 @@ func (p *Picture) unfitKnown(n *Node, op *record.Operation) string {
 	case !slices.Contains(e.Eligible, n.ID) && !accepted && !promoted:
 		return "is not among the standbys that were published as eligible"
 	}
-	if why := p.astray(n); why != "" {
+	if why := p.astray(n); why != "" && !last {
 		return why
 	}
-	if f.Role == topology.RoleStandby && f.History.Timeline != e.History.Timeline {
+	if f.Role == topology.RoleStandby && f.History.Timeline != e.History.Timeline && !last {
 		// It lacks all that the primary wrote, and PostgreSQL would give it the number of a timeline
 		// that exists.
 		return fmt.Sprintf("is still on timeline %d, at %s", f.History.Timeline, p.position(n))

@@ -76,7 +76,11 @@ func NewFailover(p Picture, o Order) (record.Entry, error) {
 	if why := p.hopeless(&trial); why != "" {
 		return record.Entry{}, errors.New(why)
 	}
-	return p.order(record.Failover, o, "failover on request: "+f.why), nil
+	why := "failover on request: " + f.why
+	if n := p.node(o.Node); n != nil && p.lastResource(n, &trial) {
+		why += "; " + p.forsaken(n)
+	}
+	return p.order(record.Failover, o, why), nil
 }
 
 // steppedDown says whether the epoch's primary is known to run as a standby.
@@ -98,7 +102,13 @@ func (p *Picture) hopeless(op *record.Operation) string {
 		if why == "" {
 			return ""
 		}
+		if op.Node == n.ID && op.Accept == record.AcceptLoss {
+			why += p.wayTo(n)
+		}
 		reasons = append(reasons, fmt.Sprintf("node %d %s", n.ID, why))
+	}
+	if way := p.lastWay(); way != "" {
+		reasons = append(reasons, way)
 	}
 	return "nobody can be promoted: " + join(reasons)
 }

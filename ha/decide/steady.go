@@ -299,6 +299,9 @@ func (p *Picture) attempt(f finding, why string) Plan {
 	c := p.choose(nil)
 	if c.node == nil {
 		why += fmt.Sprintf("; nobody can be promoted: %s", join(c.refused))
+		if way := p.lastWay(); way != "" {
+			why += "; " + way
+		}
 		if f.is == crashed {
 			return p.lastResort(f, why)
 		}

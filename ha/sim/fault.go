@@ -45,6 +45,7 @@ const (
 	Lose       Kind = "lose"             // packets, everywhere
 	Jitter     Kind = "jitter"           // everywhere
 	ByHand     Kind = "promote by hand"  // pg_ctl promote on a standby
+	AsStandby  Kind = "make a standby"   // stop the server, put standby.signal there, start it
 	Switchover Kind = "ask for a switch" // an operator
 	Freeze     Kind = "froze"            // an operator, and unfroze after For
 	TakeLoss   Kind = "accept loss"      // an operator promotes a node with --accept-data-loss, whatever works
@@ -219,6 +220,10 @@ func (w *world) hurtServer(f *Fault, n *node) (undo func()) {
 		if n.taking() && !n.primary {
 			n.promote(0, func() {})
 		}
+	case AsStandby:
+		n.crash()
+		n.signal = true
+		n.boot()
 	}
 	return nil
 }

@@ -87,9 +87,12 @@ func (n *node) boot() {
 			n.crash()
 			return
 		}
+		again := n.recovery
 		n.ready, n.primary, n.recovery = true, !n.signal, n.signal
 		n.replayed = len(n.wal)
-		if !n.primary { // it lets clients in when its files are consistent, which may be before it has replayed all
+		// It lets clients in when its files are consistent, which may be before it has replayed all; one that
+		// was a primary goes through all of its log before it is that.
+		if again && !n.primary {
 			n.w.aside(func() {
 				n.replayed = max(0, n.replayed-int(n.w.upTo(30)))
 				end, took := len(n.wal), n.w.upTo(time.Second)

@@ -172,7 +172,7 @@ func (j *job) copy() {
 			return
 		}
 		n.wal, n.history, n.known, n.system = slices.Clone(source.wal), source.history, source.known, source.system
-		n.partial, n.signal, n.marker, n.upstream, n.promoted = false, true, 0, source.id, 0
+		n.partial, n.signal, n.recovery, n.marker, n.upstream, n.promoted = false, true, true, 0, source.id, 0
 		j.startServer()
 	})
 }

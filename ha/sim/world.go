@@ -66,7 +66,7 @@ func (w *world) addNode(i int) {
 		NoFailover: w.plan.noFailover == id, Priority: w.plan.priority[i], Managed: true,
 	}
 	n.ratchet = ratchet{w: w}
-	n.directory = directory{history: topology.History{Timeline: 1}, known: 1, system: 7, signal: i > 0}
+	n.directory = directory{history: topology.History{Timeline: 1}, known: 1, system: 7, signal: i > 0, recovery: i > 0}
 	if i > 0 {
 		n.upstream = 1
 		n.wal = append(n.wal, w.nodes[0].wal...)
