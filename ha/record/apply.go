@@ -17,7 +17,9 @@ var ErrStale = errors.New("the record has moved on")
 // ErrMalformed says that no State would take the entry.
 var ErrMalformed = errors.New("malformed entry")
 
-// maxPast is how many ended operations a cluster remembers.
+// maxPast is how many ended operations a cluster remembers. Half of that room is safe from the other kind: who
+// was a primary, and which promotions were given up, is known by failovers and switches, of which there are few,
+// however often a broken standby's repair begins and ends.
 const maxPast = 100
 
 func stale(format string, args ...any) error {
@@ -213,7 +215,18 @@ func (c *Cluster) overtake() {
 
 func (c *Cluster) remember(o Operation) {
 	past := append(slices.Clone(c.Past), o)
-	c.Past = past[max(0, len(past)-maxPast):]
+	task := func(o Operation) bool { return !o.Kind.MakesEpoch() }
+	for len(past) > maxPast {
+		tasks := 0
+		for i := range past {
+			if task(past[i]) {
+				tasks++
+			}
+		}
+		i := slices.IndexFunc(past, func(o Operation) bool { return task(o) == (tasks > maxPast/2) })
+		past = slices.Delete(past, i, i+1)
+	}
+	c.Past = past
 }
 
 func (c *Cluster) mark(m *Marking) error {

@@ -417,3 +417,44 @@ func FuzzEntry(f *testing.F) {
 		}
 	})
 }
+
+func TestTasksDoNotPushFailoversOutOfThePast(t *testing.T) {
+	s := log(t, &State{}, found(), adopt(), begin(failover()))
+	end := func(o Operation) {
+		t.Helper()
+		o.Step, o.Outcome = Done, Undone
+		s = log(t, s, Entry{Cluster: cluster, Advance: &Advance{From: Intent, To: o}})
+	}
+	end(*s.Clusters[cluster].Operation)
+	tasks := func(n int) {
+		t.Helper()
+		for range n {
+			c := s.Clusters[cluster]
+			s = log(t, s, begin(Operation{ID: c.LastOperation + 1, Kind: Repair, From: 7, To: c.LastEpoch, Step: Intent, Node: 3, By: "m1"}))
+			end(*s.Clusters[cluster].Tasks[3])
+		}
+	}
+	counted := func(failovers, tasks int) {
+		t.Helper()
+		past := s.Clusters[cluster].Past
+		n := 0
+		for _, o := range past {
+			if o.Kind == Failover {
+				n++
+			}
+		}
+		if n != failovers || len(past)-n != tasks || !slices.IsSortedFunc(past, func(a, b Operation) int { return int(a.ID) - int(b.ID) }) {
+			t.Fatalf("%d failovers and %d tasks are remembered, not %d and %d", n, len(past)-n, failovers, tasks)
+		}
+	}
+	tasks(3 * maxPast)
+	counted(1, maxPast-1)
+	for range 2 * maxPast {
+		c := s.Clusters[cluster]
+		s = log(t, s, begin(Operation{ID: c.LastOperation + 1, Kind: Failover, From: 7, To: c.LastEpoch + 1, Step: Intent, By: "m1"}))
+		end(*s.Clusters[cluster].Operation)
+	}
+	counted(maxPast/2, maxPast/2)
+	tasks(maxPast)
+	counted(maxPast/2, maxPast/2)
+}
