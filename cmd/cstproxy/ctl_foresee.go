@@ -37,7 +37,11 @@ func foreseen(c admin.Cluster, order admin.Order, task admin.Task) string {
 		return fmt.Sprintf("%s becomes the primary of %s in place of %s; %s; nothing that was committed is lost, and new writes wait until it has taken over",
 			nodeName(c, task.Node), c.Name, primary, behind(c, task.Node, "it first catches up"))
 	case "failover":
-		return foreseenFailover(c, order, primary)
+		text := foreseenFailover(c, order, primary)
+		if order.AcceptDataLoss && task.Why != "" {
+			text += "; the leader says: " + task.Why // what a node lacks that is on an older timeline, too
+		}
+		return text
 	case "repair":
 		way := "is attached to the primary again; where that does not help it is rewound (pg_rewind), and where that cannot be done it is copied anew"
 		switch order.Mode {
