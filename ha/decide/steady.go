@@ -180,13 +180,10 @@ func (p *Picture) crash(f finding) Plan {
 		return p.cause(f, f.why+"; SSH does not reach its host, so it cannot be restarted")
 	case task != nil && task.Kind == record.Restart && p.taskAge(n.ID) < p.Policy.RestartBudget:
 		return wait(p.Policy.RestartBudget-p.taskAge(n.ID), "%s; it is being restarted", f.why)
-	case task == nil && p.restartsInVain(n.ID) == 0 && f.since < p.Policy.RestartBudget:
-		return p.revive(n, f.why)
+	case task == nil && p.restartsInVain(n.ID) == 0:
+		return p.revive(n, f.why) // however long ago it crashed: the cluster may have been frozen, or without a leader
 	}
-	if task != nil || p.restartsInVain(n.ID) > 0 {
-		return p.cause(f, f.why+"; its restart did not help")
-	}
-	return p.cause(f, f.why+"; that is too long for a restart")
+	return p.cause(f, f.why+"; its restart did not help")
 }
 
 // revive begins the task that runs the epoch's primary again.
