@@ -25,6 +25,8 @@ const (
 	// balancers know the rotation, slotPause whether the replication slots are right.
 	orderly   = time.Second
 	slotPause = 10 * time.Second
+	// settlePause is how often a primary is asked for a checkpoint on its timeline until it has one.
+	settlePause = 10 * time.Second
 	// hush is how long what can wait makes room for an operation that makes an epoch: writes are held, and
 	// each look at a host or a server costs it processes.
 	hush = 5 * time.Second
@@ -33,7 +35,8 @@ const (
 )
 
 // reign keeps the cluster in order while this member leads: the heartbeat's table, the virtual addresses,
-// the replication slots, and what other load balancers know. It begins nothing that an operation does.
+// the replication slots, a new primary's first checkpoint, and what other load balancers know. It begins
+// nothing that an operation does.
 func (c *cluster) reign(ctx context.Context, term uint64) {
 	for ctx.Err() == nil {
 		s := c.setup()
@@ -66,6 +69,7 @@ func (c *cluster) reignUnder(ctx context.Context, s *setup, term uint64) {
 	var all errgroup.Group
 	all.Go(func() error { c.keep(ctx, orderly, c.heartbeatKeeper()); return nil })
 	all.Go(func() error { c.prepareHosts(ctx, s.nodes); return nil })
+	all.Go(func() error { c.keep(ctx, settlePause, c.settler(executor)); return nil })
 	all.Go(func() error {
 		c.keep(ctx, slotPause, c.quietly(c.slotKeeper(operation.NewSlots(executor))))
 		return nil
@@ -174,6 +178,24 @@ func (c *cluster) slotKeeper(slots *operation.Slots) func(context.Context) {
 			}
 		}
 		told = lost
+	}
+}
+
+// settler has the primary of an epoch take a checkpoint on its timeline, once in this reign. A failure is
+// logged, and nothing else.
+func (c *cluster) settler(e *operation.Executor) func(context.Context) {
+	var last string
+	var settled topology.Epoch
+	return func(ctx context.Context) {
+		r := c.record()
+		if r.Epoch.Number == settled {
+			return
+		}
+		done, err := e.Settle(ctx, r)
+		if done {
+			settled = r.Epoch.Number
+		}
+		c.grumble(ctx, &last, "the primary has no checkpoint on its timeline yet: lost now, it might have to be copied anew", err)
 	}
 }
 

@@ -160,7 +160,7 @@ func (e *Executor) askSource(ctx context.Context, up Node) (source, error) {
 	if err != nil {
 		return source{}, fmt.Errorf("ask upstream %s: %w", up.Address(), err)
 	}
-	if o.Role == topology.RolePrimary && o.Version < 160000 {
+	if o.Role == topology.RolePrimary && o.Version < rewindsByRecovery {
 		if err := c.Checkpoint(ctx); err != nil {
 			return source{}, fmt.Errorf("upstream %s: %w", up.Address(), err)
 		}

@@ -42,6 +42,9 @@ func TestAFormerPrimaryThatLostPowerIsStartedAsAStandby(t *testing.T) {
 	s.must(from(action(decide.Rewind, a, 2, record.Done), b))
 	s.sql(b, "INSERT INTO t VALUES (1)")
 	s.reads(a, "SELECT sum(x) FROM t", "1")
+	if !s.keptOf(a, "1") {
+		t.Error("the log that it had alone was not kept")
+	}
 }
 
 // A repair whose answer was lost is asked for again; its server may have been promoted and lost since.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/cstproxy/cstproxy/ha/topology"
@@ -122,6 +123,20 @@ func (c *Conn) Checkpoint(ctx context.Context) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	return nil
+}
+
+// CheckpointTimeline is the timeline of the server's last checkpoint, or restart point, by its control file. On
+// a primary it stays behind Observation.Timeline from the promotion to the end of the first checkpoint.
+func (c *Conn) CheckpointTimeline(ctx context.Context) (topology.Timeline, error) {
+	row, err := c.one(ctx, "SELECT timeline_id FROM pg_control_checkpoint()", 1)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the last checkpoint: %w", err)
+	}
+	n, err := strconv.ParseUint(string(row[0]), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the last checkpoint: %w", err)
+	}
+	return topology.Timeline(n), nil
 }
 
 // patiently is query for what takes longer than Config.Timeout: ctx alone bounds it.

@@ -35,6 +35,9 @@ holding() {
 # "timeline:position" of the source's history, oldest first.
 lost_log() {
 	timeline=$(control "$recovering" "Latest checkpoint's TimeLineID")
+	# A promotion after that is told here, until the next checkpoint.
+	reached=$(control "$recovering" "Min recovery ending loc's timeline")
+	if [ "${reached:-0}" -gt "$timeline" ]; then timeline=$reached; fi
 	state=$(control "$recovering" 'Database cluster state')
 	# Equal numbers may be two branches, unless this one was never written by a primary.
 	if [ "$timeline" = "$source_timeline" ] && [ "$state" = 'shut down in recovery' ]; then return 0; fi
