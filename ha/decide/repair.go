@@ -128,6 +128,26 @@ func (p *Picture) noAnswer(w *work, n *Node) Plan {
 	return w.plan("node %d does not answer", n.ID)
 }
 
+// unanswered is how many of the node's repairs in a row were left because nothing could be done there, while
+// nothing is known of it still. Each leader counts them in the record: otherwise repairs of a node whose host
+// answers and whose directory does not would begin and end twice a minute, whoever leads.
+func (p *Picture) unanswered(id topology.NodeID) int {
+	if n := p.node(id); n == nil || p.fresh(&n.Fact) {
+		return 0
+	}
+	vain := 0
+	for i := range p.Record.Past {
+		switch o := &p.Record.Past[i]; {
+		case o.Kind != record.Repair || o.Node != id:
+		case o.Outcome == record.Undone:
+			vain++
+		default:
+			vain = 0
+		}
+	}
+	return vain
+}
+
 // comingUp waits for a server that recovers, which may take long. When it takes too long for a repair, it
 // is left to itself: another repair begins only when it is up, or down.
 func (p *Picture) comingUp(w *work, n *Node) Plan {

@@ -43,7 +43,13 @@ func (p *Picture) task(op *record.Operation, f finding) Plan {
 			return p.end(op, record.Completed, fmt.Sprintf("node %d streams again", n.ID))
 		}
 		left := p.rest(op) - p.taskAge(n.ID)
-		return wait(left, "%s of node %d goes on in %s (%d failed so far)", op.Kind, n.ID, short(left), p.Record.Mark(n.ID).Tries)
+		if tries := p.Record.Mark(n.ID).Tries; tries > 0 {
+			return wait(left, "%s of node %d goes on in %s (%d failed so far)", op.Kind, n.ID, short(left), tries)
+		}
+		w := p.work(op)
+		w.wake(left)
+		w.look(n.ID)
+		return w.plan("%s of node %d goes on in %s, or when it answers", op.Kind, n.ID, short(left))
 	case op.Step == record.Intent:
 		return p.advance(op, record.After, "%s node %d: %s", op.Kind, op.Node, op.Why)
 	case op.Kind == record.Restart:
@@ -65,9 +71,9 @@ func (p *Picture) arrest(op *record.Operation, n *Node) Plan {
 }
 
 // rest is how long an automatic repair waits before it touches anything, because the ones before
-// it failed: what they lacked may take a while to return.
+// it failed, or had no answer and there is none yet: what they lacked may take a while to return.
 func (p *Picture) rest(op *record.Operation) time.Duration {
-	tries := p.Record.Mark(op.Node).Tries
+	tries := max(p.Record.Mark(op.Node).Tries, p.unanswered(op.Node))
 	if op.Kind != record.Repair || tries == 0 || !p.automatic(op) {
 		return 0
 	}
