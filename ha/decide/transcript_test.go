@@ -173,6 +173,8 @@ func (w *world) record(f []string) {
 			mark.Quarantine = text
 		case "fault":
 			mark.Fault = text
+		case "twin":
+			mark.Quarantine, mark.Twin = text, true
 		case "tries":
 			mark.Fault, mark.Tries = "broken", w.number(f[3])
 		}

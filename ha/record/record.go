@@ -168,7 +168,7 @@ type Operation struct {
 	// Node is whom an operator named, or whom a repair is about; 0: the best.
 	Node topology.NodeID `json:"node,omitempty"`
 	// Recruited are the standbys that were told to leave From's primary, whether or not they
-	// answered; each must be released or re-pointed before the operation ends.
+	// answered; each is released or re-pointed before the operation ends, or is a matter of repair.
 	Recruited []topology.NodeID `json:"recruited,omitempty"`
 	// Candidate and Expected are set with Promote: who, and what it must have received at least.
 	Candidate topology.NodeID `json:"candidate,omitempty"`
