@@ -228,7 +228,7 @@ const (
 	Recruit    Verb = "recruit"    // leave the upstream, with marker Epoch; wait until the receiver is gone; facts
 	Release    Verb = "release"    // undo: follow Upstream again, marker away
 	Stop       Verb = "stop"       // stop the server (Mode "immediate" or "fast"), leave standby.signal so that it never boots writable, VIPs off
-	Start      Verb = "start"      // start a stopped server in the role that its directory says
+	Start      Verb = "start"      // start a stopped server as a standby, whatever its directory says
 	Revive     Verb = "revive"     // restart the crashed primary of this epoch, as primary
 	Checkpoint Verb = "checkpoint" // CHECKPOINT there
 	PromoteIt  Verb = "promote"    // promote to a timeline not below Timeline, wait until it takes a write; facts

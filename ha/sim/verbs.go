@@ -20,6 +20,7 @@ func (j *job) do() {
 	case decide.Stop:
 		j.stop()
 	case decide.Start:
+		n.signal = n.signal || !n.postmaster.alive
 		j.startServer()
 	case decide.Revive:
 		if n.signal && n.recovery {
