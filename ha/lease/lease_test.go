@@ -155,6 +155,27 @@ func TestAProofNeedsEveryStandbyToHaveTheHeartbeat(t *testing.T) {
 	}
 }
 
+// A promotion waits for what BrokenForAll says, and for nothing less, an operator's order or not: without it
+// a member that cannot be asked goes on for hours.
+func TestAMemberGoesOnByItselfForAsLongAsItsStandbysAreNotCutOff(t *testing.T) {
+	c := seven()
+	c.Epoch.Sync = record.SyncSet{Method: "any", Count: 1, Names: []string{"stb2", "stb3"}, Nodes: []topology.NodeID{2, 3}}
+	h := NewHolder(terms(), 1)
+	h.Follow(c)
+	h.Granted(Reply(h.Ask(0)))
+	for at := time.Hour; at < 5*time.Hour; at += length / 3 {
+		p := Proof{Epoch: 7, Began: at, Heartbeat: 100, Standbys: c.Epoch.Standbys, Flushed: map[topology.NodeID]topology.LSN{3: 100}}
+		if cut := []topology.NodeID{2}; h.Proven(p) == c.Epoch.BrokenForAll(cut) || !h.Held(at) {
+			t.Fatalf("after %s with node 2 cut off: held %t, which a leader takes for over: %t", at, h.Held(at), c.Epoch.BrokenForAll(cut))
+		}
+	}
+	at := 6 * time.Hour
+	p := Proof{Epoch: 7, Began: at, Heartbeat: 100, Standbys: c.Epoch.Standbys, Flushed: map[topology.NodeID]topology.LSN{3: 99}}
+	if cut := []topology.NodeID{2, 3}; !c.Epoch.BrokenForAll(cut) || h.Proven(p) || h.Held(at) {
+		t.Errorf("with both cut off: held %t", h.Held(at))
+	}
+}
+
 func TestALeaderRefusesWhileItFreezes(t *testing.T) {
 	g := NewGrantor(terms(), 0)
 	ask := func(epoch topology.Epoch, known uint64) Ticket {
