@@ -371,12 +371,16 @@ func (v versioned) switchedOver(t *testing.T) {
 	v.reads(v.b, "SELECT count(*) FROM pg_replication_slots WHERE active", "2")
 }
 
-// failedOver: b is killed while it writes, and a is promoted by its host alone.
+// failedOver: b crashes while it writes, nobody stops it, and a is promoted by its host alone. b is started as a
+// standby, although nothing in its directory says so.
 func (v versioned) failedOver(t *testing.T) {
 	v.must(action(decide.Recruit, v.d, 5, record.Fence), action(decide.Recruit, v.a, 5, record.Fence))
 	v.sql(v.b, "INSERT INTO t SELECT 2 FROM generate_series(1, 1000)")
-	v.must(action(decide.Stop, v.b, 5, record.Fence))
 	ctx := v.within()
+	crash := script{text: `programs pg_ctl; stop_server "$pgdata" immediate 10`}
+	if err := v.act(ctx, action(decide.Look, v.b, 4, record.Done), crash); err != nil {
+		t.Fatal(err)
+	}
 	if err := v.act(ctx, action(decide.PromoteIt, v.a, 5, record.Promote), script{text: promoteScript, words: []string{"epoch=5", "from=4", "timeline=7"}}); err != nil {
 		t.Fatalf("%v\n%s", err, v.said())
 	}
@@ -387,6 +391,21 @@ func (v versioned) failedOver(t *testing.T) {
 	v.arrives(v.a, v.d)
 	if had := v.sql(v.d, "SELECT count(*) FROM t WHERE x = 2"); had != "0" {
 		t.Errorf("%s rows of the old primary arrived", had)
+	}
+	v.settles(t)
+	if r := v.must(action(decide.Start, v.b, 5, record.Done)); r.Fact.Role != topology.RoleStandby || !v.b.Standby() {
+		t.Errorf("%+v", r.Fact)
+	}
+}
+
+// settles: the new primary has a checkpoint on its timeline where pg_rewind needs one.
+func (v versioned) settles(t *testing.T) {
+	c := &record.Cluster{Epoch: record.Epoch{Number: 5, Primary: topology.NodeID(v.a.ID)}, LastEpoch: 5, LastOperation: 5}
+	if settled, err := v.Settle(v.within(), c); !settled || err != nil {
+		t.Error(settled, err)
+	}
+	if last := v.sql(v.a, "SELECT timeline_id FROM pg_control_checkpoint()"); last != "7" && v.major < 16 {
+		t.Errorf("the last checkpoint is on timeline %s", last)
 	}
 }
 
@@ -430,6 +449,9 @@ func (v versioned) copied(t *testing.T) {
 	if r.Fact.Role != topology.RoleStandby || !r.Fact.Streaming || r.Fact.Upstream != topology.NodeID(v.a.ID) {
 		t.Fatalf("%+v", r.Fact)
 	}
+	replace := mode(from(action(decide.Rebuild, v.b, 5, record.Done), v.a), "replace")
+	replace.Operation++
+	v.must(replace) // by a trial, which reads how the copy begins
 	v.arrives(v.a, v.b)
 	v.reads(v.b, "SELECT count(*), current_setting('cluster_name') FROM t WHERE x = 2", "0\t"+v.b.Name)
 }
