@@ -144,6 +144,27 @@ func TestConnectionsToAnHeirAreMadeWhileWritesWait(t *testing.T) {
 	}
 }
 
+func TestConnectionsToAnHeirStayWithinTheNodesBound(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxServerConnections = 2 })
+	w.leased = true
+	w.publish(2, 1, 2, 3)
+	w.freeze("a switchover is under way")
+	for range 5 {
+		w.login().send(encode(t, `Query "insert into t values (1)"`, false))
+	}
+	w.approach(2)
+	w.advance(4 * watchStep)
+	dialled := 0
+	for _, srv := range w.servers {
+		if srv.node == 2 {
+			dialled++
+		}
+	}
+	if dialled != 2 || len(w.to(2)) != 2 {
+		t.Errorf("%d logins, and %d connections of 2", dialled, len(w.to(2)))
+	}
+}
+
 // An heir that answers as a primary before this member has read that it is one is no stranger yet. When
 // nothing comes of it, it is.
 func TestConnectionsToAnHeirOutliveItsPromotionAlone(t *testing.T) {

@@ -224,6 +224,16 @@ func TestAMissingProgramFailsLoudly(t *testing.T) {
 	}
 }
 
+func TestAWarningOfAProgramIsNoPathToIt(t *testing.T) {
+	pg := pglocal.ForTest(t, pglocal.Options{})
+	programs := crippled(t, "pg_ctl", `echo "pg_ctl: libpq.so.5: no version information available" >&2; exec "$real" "$@"`)
+	out, err := exec.Command("sh", "-c", prelude+factsScript, "x", "directory="+pg.Primary().Dir, "bindir="+programs).CombinedOutput()
+	h, bad := parseHostFacts(string(out))
+	if err != nil || bad != nil || h.SystemID == 0 || !strings.Contains(string(out), "\nbindir="+programs+"\n") {
+		t.Errorf("%v, %v: %+v\n%s", err, bad, h, out)
+	}
+}
+
 func TestHostFactsAreReadWithSuspicion(t *testing.T) {
 	h, err := parseHostFacts("Welcome to this host\nexists=yes\nfuture=1\ncheckpoint=1/2\nmarker=7 released\n")
 	if err != nil || !h.Exists || h.Checkpoint != 1<<32+2 || h.Marker.Epoch != 7 {

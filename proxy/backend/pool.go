@@ -71,11 +71,15 @@ func (p *pool) dial() {
 	p.pools.cfg.Dial(p.key, p.dialled)
 }
 
+func (p *Pools) full(nk nodeKey) bool {
+	return p.cfg.MaxPerNode != 0 && p.perNode[nk] >= p.cfg.MaxPerNode
+}
+
 // roomFor says whether the node may get one more connection, closing an idle one of another pool
 // if that makes the room.
 func (p *Pools) roomFor(pl *pool) bool {
 	nk := nodeKey{pl.key.Cluster, pl.key.Node}
-	if p.cfg.MaxPerNode == 0 || p.perNode[nk] < p.cfg.MaxPerNode {
+	if !p.full(nk) {
 		return true
 	}
 	var oldest *Server
@@ -263,13 +267,11 @@ func (p *pool) sweep(now time.Time) {
 	p.warm(p.limits.MinIdle)
 }
 
-// warm opens connections until n are idle or on their way, within the pool's and the node's bounds.
+// warm opens connections until n are idle or on their way, within the pool's and the node's bounds. None is
+// closed for them: the oldest idle one might be the last that was opened here.
 func (p *pool) warm(n int) {
-	now := p.pools.cfg.Now()
-	for len(p.idle)+p.dialing < n && len(p.servers)+p.dialing < p.limits.Size && !now.Before(p.notBefore) {
-		if !p.pools.roomFor(p) {
-			return
-		}
+	now, nk := p.pools.cfg.Now(), nodeKey{p.key.Cluster, p.key.Node}
+	for len(p.idle)+p.dialing < n && len(p.servers)+p.dialing < p.limits.Size && !now.Before(p.notBefore) && !p.pools.full(nk) {
 		p.dial()
 	}
 }

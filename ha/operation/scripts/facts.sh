@@ -26,7 +26,7 @@ if [ -e "$where/standby.signal" ] || [ -e "$where/recovery.conf" ]; then echo st
 if [ -e "$where/backup_label" ]; then echo backup_label=yes; fi
 sed -n "s/^cstproxy\.epoch = '\(.*\)'\$/marker=\1/p" "$where/postgresql.auto.conf" 2>/dev/null | tail -n 1
 if said=$( (programs pg_ctl pg_controldata pg_rewind pg_basebackup postgres && echo "$bin") 2>&1); then
-	bin=$said
+	bin=$(printf '%s\n' "$said" | tail -n 1) # a loader's warning may come before it
 else
 	echo "problem=$said"
 	programs pg_controldata
