@@ -131,11 +131,23 @@ func (p *Picture) heir(gone time.Duration) *Node {
 		f := &n.Fact
 		if n.ID != p.Record.Epoch.Primary && p.fresh(f) && f.Role == topology.RolePrimary &&
 			p.reached(n.ID) && f.SystemID == p.Record.Epoch.SystemID && f.History.Descends(p.Record.Epoch.History) &&
-			(gone >= rivalGrace || p.Record.Mark(n.ID).Quarantine == "") {
+			(gone >= rivalGrace || p.Record.Mark(n.ID).Quarantine == "") && !p.outdone(n) {
 			heirs = append(heirs, n)
 		}
 	}
 	return newest(heirs)
+}
+
+// outdone says whether a standby that may be promoted has more of the epoch's log than a node that was promoted
+// from outside: a failover chooses that one, and would refuse the other each time anew.
+func (p *Picture) outdone(heir *Node) bool {
+	for i := range p.Nodes {
+		n := &p.Nodes[i]
+		if n.ID != p.Record.Epoch.Primary && n.Fact.Role == topology.RoleStandby && p.position(n) > p.position(heir) && p.unfitKnown(n, nil) == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // newest is the one whose history descends from all others'; nil when there is none.
@@ -158,8 +170,9 @@ func (p *Picture) succeed(heir *Node, why string) Plan {
 	if p.Record.Froze != nil {
 		return p.froze(why)
 	}
-	return p.begin(record.Operation{Kind: record.Failover, Node: heir.ID},
-		fmt.Sprintf("%s, and node %d was promoted from outside", why, heir.ID))
+	var c choice
+	c.take(p, heir)
+	return p.tryFor(c, record.Operation{Kind: record.Failover, Node: heir.ID}, fmt.Sprintf("%s, and node %d was promoted from outside", why, heir.ID))
 }
 
 func (p *Picture) froze(why string) Plan {
@@ -290,8 +303,7 @@ func (p *Picture) cause(f finding, why string) Plan {
 	return p.attempt(f, why)
 }
 
-// attempt begins a failover when there is somebody who might be promoted. After attempts that came
-// to nothing it takes somebody who could be promoted by all that is known, and ever more time.
+// attempt begins a failover when there is somebody who might be promoted.
 func (p *Picture) attempt(f finding, why string) Plan {
 	c := p.choose(nil)
 	if c.node == nil {
@@ -304,9 +316,15 @@ func (p *Picture) attempt(f finding, why string) Plan {
 		}
 		return Plan{Why: why, Alarm: why}
 	}
+	return p.tryFor(c, record.Operation{Kind: record.Failover}, why)
+}
+
+// tryFor begins the failover o, as whose end c is foreseen. After attempts that came to nothing it takes
+// somebody who could be promoted by all that is known, and ever more time.
+func (p *Picture) tryFor(c choice, o record.Operation, why string) Plan {
 	n, waits := p.attempts()
 	if n == 0 {
-		return p.begin(record.Operation{Kind: record.Failover}, why)
+		return p.begin(o, why)
 	}
 	if waits != "" {
 		var known []topology.NodeID
@@ -328,7 +346,7 @@ func (p *Picture) attempt(f finding, why string) Plan {
 		plan.Alarm = plan.Why
 		return plan
 	}
-	return p.begin(record.Operation{Kind: record.Failover}, why)
+	return p.begin(o, why)
 }
 
 // attempts counts the failovers of this epoch that promoted nobody, and says what the newest one
