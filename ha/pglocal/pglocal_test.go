@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -137,6 +138,43 @@ func TestAKilledOwnerTakesItsServersAndFoldersAlong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestAKilledServerLeavesNoSharedMemory(t *testing.T) {
+	var segment string
+	t.Run("cluster", func(t *testing.T) {
+		c := ForTest(t, Options{})
+		text, err := os.ReadFile(filepath.Join(c.Primary().Dir, "postmaster.pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(text), "\n")
+		if len(lines) < 7 || len(strings.Fields(lines[6])) != 2 {
+			t.Fatalf("no segment in %q", text)
+		}
+		if segment = strings.Fields(lines[6])[1]; !shared(t, segment) {
+			t.Fatalf("segment %s is not there", segment)
+		}
+		c.Primary().Kill()
+	})
+	if shared(t, segment) {
+		t.Errorf("segment %s is still there", segment)
+	}
+}
+
+// shared says whether the system has this segment of shared memory.
+func shared(t *testing.T, id string) bool {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sysvipc/shm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 1 && f[1] == id {
+			return true
+		}
+	}
+	return false
 }
 
 func alive(pid int) bool {

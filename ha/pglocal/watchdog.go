@@ -18,7 +18,9 @@ type watchdog struct {
 	done  bool
 }
 
-// The pid files are believed only if the process that they name was started on our folder.
+// The pid files are believed only if the process that they name was started on our folder. A server that was
+// killed leaves a segment of shared memory, of which the system has 4096; the one that its pid file names is
+// removed, if nobody is attached to it.
 const watchdogScript = `trap '' INT TERM HUP
 read -r answer
 pids() {
@@ -32,6 +34,11 @@ for pid in $(pids "$1"); do kill -CONT "$pid"; kill -QUIT "$pid"; done
 tries=0
 while [ -n "$(pids "$1")" ] && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
 for pid in $(pids "$1"); do kill -KILL "$pid"; done
+for f in "$1"/node*/data/postmaster.pid; do
+	[ -f "$f" ] || continue
+	segment=$(awk 'NR == 7 { print $2 }' "$f")
+	awk -v id="${segment:-none}" '$2 == id && $7 == 0 { print id }' /proc/sysvipc/shm | while read -r id; do ipcrm -m "$id"; done
+done
 if [ "$2" = remove ]; then rm -rf "$1" || { sleep 1; rm -rf "$1"; }; fi
 `
 
