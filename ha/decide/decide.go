@@ -86,7 +86,7 @@ type Policy struct {
 	WriteVIP string
 	// Hooks are the names of the hooks that run when an operation has made an epoch, in this order.
 	Hooks []string
-	// FenceHooks are the names of those that begin with Fence; nobody waits for them.
+	// FenceHooks are the names of those that begin with a failover's Promote; nobody waits for them.
 	FenceHooks []string
 }
 

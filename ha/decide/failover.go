@@ -74,7 +74,6 @@ func (p *Picture) recruits() []topology.NodeID {
 // fence recruits, chooses, stops the old primary, and waits for the leases.
 func (p *Picture) fence(op *record.Operation) Plan {
 	w := p.work(op)
-	w.fenceHooks()
 	waiting := w.recruit()
 	crashed := p.crashed()
 	stopping := crashed && w.stopOld()
@@ -158,15 +157,6 @@ func (p *Picture) crashed() bool {
 	return t.by[Refused] >= t.quorum
 }
 
-// fenceHooks begins the user's own ways to fence the old primary. What they come to changes nothing here.
-func (w *work) fenceHooks() {
-	for _, hook := range w.p.Policy.FenceHooks {
-		a := w.action(Hook, w.p.Record.Epoch.Primary)
-		a.Mode = hook
-		w.do(a, 1)
-	}
-}
-
 // stopOld stops the old primary as well as that can be done, and says whether it may still succeed.
 func (w *work) stopOld() bool {
 	old := w.p.primary()
@@ -201,6 +191,7 @@ func (p *Picture) promote(op *record.Operation) Plan {
 	if n == nil {
 		return p.giveUpPromotion(op, fmt.Sprintf("node %d was taken out of the configuration", op.Candidate))
 	}
+	w.fenceHooks()
 	a := w.action(PromoteIt, op.Candidate)
 	a.Timeline = op.Timeline
 	state := w.do(a, p.promotionTries(op.Candidate))
@@ -220,6 +211,24 @@ func (p *Picture) promote(op *record.Operation) Plan {
 	}
 	w.wakeAt(p.StepSince + a.Timeout + patience)
 	return w.plan("node %d is being promoted to epoch %d", op.Candidate, op.To)
+}
+
+// fenceHooks begins the user's own ways to fence the old primary, which may cut its power. That is before the
+// promotion succeeds and not before it is committed: up to there a failover is undone when nobody can be
+// promoted or when the primary answers again, and what a program has done to a host is not. What they come
+// to changes nothing here.
+//
+// The leader begins them. Dies it here, the next one begins them again; and one that wakes late is told by a
+// majority that it leads no more, see package operation.
+func (w *work) fenceHooks() {
+	if w.op.Kind != record.Failover {
+		return
+	}
+	for _, hook := range w.p.Policy.FenceHooks {
+		a := w.action(Hook, w.op.Former)
+		a.Mode = hook
+		w.do(a, 1)
+	}
 }
 
 // promotionTries is how often the candidate is told. One that a quorum does not reach any more, or on

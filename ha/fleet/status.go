@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"time"
 
 	"github.com/cstproxy/cstproxy/ha/record"
@@ -78,6 +79,10 @@ func (f *Fleet) Record(cluster string) (*record.Cluster, error) {
 	state, _ := f.parts.Log.State()
 	return clusterOf(state, cluster), nil
 }
+
+// Confirm is nil when, at some moment after the call, this member led as a majority of the voters knew.
+// Record, read after that, shows all that was committed before the call, but for what this member is applying.
+func (f *Fleet) Confirm(ctx context.Context) error { return f.parts.Log.VerifyQuorum(ctx) }
 
 // Changed is closed at the next change of the record or of the leadership; see consensus.Log.
 func (f *Fleet) Changed() <-chan struct{} { return f.parts.Log.Changed() }

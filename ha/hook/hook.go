@@ -30,8 +30,9 @@ const (
 // Config says what is run. Programs are run on the leader's host, whichever member that is: they must be
 // there on all of them. Arguments and environment: see Event.
 type Config struct {
-	// PreFence is run when a failover begins to cut the old primary off, to fence it by other means (power,
-	// storage). Nobody waits for it. A switchover, which shuts the old primary down in order, has none.
+	// PreFence is run when a failover's promotion has been committed, at the same time as the promotion, to
+	// fence the old primary by other means (power, storage). Nobody waits for it; it is killed when the
+	// failover ends without a new epoch. A switchover, which shuts the old primary down in order, has none.
 	PreFence string `toml:"pre_fence"`
 	// PostPromote and OnRoleChange are run once the new primary is published, both at once.
 	PostPromote  string `toml:"post_promote"`
@@ -70,7 +71,7 @@ func (c Config) program(name string) string {
 	return ""
 }
 
-// Before are the names of the configured hooks that run while the old primary is fenced.
+// Before are the names of the configured hooks that fence the old primary.
 func (c Config) Before() []string {
 	if c.PreFence == "" {
 		return nil
@@ -183,7 +184,7 @@ func (c Config) Run(ctx context.Context, name string, e Event, say func(line str
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("hook %s: %s did not end in time and was killed", name, path)
 	case ctx.Err() != nil:
-		return fmt.Errorf("hook %s: %s was killed: %w", name, path, ctx.Err())
+		return fmt.Errorf("hook %s: %s was killed: %w", name, path, context.Cause(ctx))
 	}
 	return fmt.Errorf("hook %s: %s: %w", name, path, err)
 }

@@ -89,6 +89,7 @@ func (c *cluster) executorFor(fleetName string) (*operation.Executor, error) {
 	e, err := operation.New(operation.Config{
 		Fleet: fleetName, Cluster: c.name, Nodes: s.nodes, Replication: s.replication, Superuser: s.superuser, Now: fleet.Now,
 		SlotLimit: uint64(s.conf.Operation.SlotLimit), Addresses: s.addresses, Hooks: s.hooks(), Record: c.record,
+		Changed: c.member.fleet.Changed, Confirm: c.member.fleet.Confirm,
 		Progress: func(a decide.Action, line string) { c.member.fleet.Progress(c.name, a, line) },
 	}, c.member.log)
 	if err == nil {

@@ -27,17 +27,19 @@ func TestHooksAreToldOfAFailover(t *testing.T) {
 	if err := os.WriteFile(program, []byte("#!/bin/sh\necho \"$CSTPROXY_HOOK: $*\"\n[ \"$CSTPROXY_HOOK\" != on_role_change ]\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	op := &record.Operation{ID: 2, Kind: record.Failover, From: 1, To: 2, Step: record.Fence, Former: 1}
+	op := &record.Operation{ID: 2, Kind: record.Failover, From: 1, To: 2, Step: record.Promote, Former: 1, Candidate: topology.NodeID(b.ID)}
 	said := &record.Cluster{Epoch: record.Epoch{Number: 1, Primary: 1, History: topology.History{Timeline: 1}}, Operation: op}
 	s.cfg.Hooks = hook.Config{PreFence: program, PostPromote: program, OnRoleChange: program, TriggerFunc: "switched"}
-	s.cfg.Record = func() *record.Cluster { return said }
-
-	fence := action(decide.Hook, a, 2, record.Fence)
-	if r, _ := s.Do(t.Context(), mode(fence, hook.PreFence)); r.Err != "" {
+	told := func() {
+		s.cfg.Record, s.cfg.Changed, s.cfg.Confirm = func() *record.Cluster { return said }, func() <-chan struct{} { return nil }, leads
+	}
+	told()
+	s.must(action(decide.Recruit, b, 2, record.Fence), action(decide.Stop, a, 2, record.Fence))
+	if r, _ := s.Do(t.Context(), mode(action(decide.Hook, a, 2, record.Promote), hook.PreFence)); r.Err != "" {
 		t.Error(r.Err)
 	}
-	s.must(action(decide.Recruit, b, 2, record.Fence), action(decide.Stop, a, 2, record.Fence), action(decide.PromoteIt, b, 2, record.Promote))
-	op.Step, op.Candidate = record.After, topology.NodeID(b.ID)
+	s.must(action(decide.PromoteIt, b, 2, record.Promote))
+	op.Step = record.After
 	said.Epoch = record.Epoch{Number: 2, Primary: op.Candidate, History: topology.History{Timeline: 2}}
 	s.mu.Lock()
 	before := slices.Clone(s.lines)
@@ -50,7 +52,7 @@ func TestHooksAreToldOfAFailover(t *testing.T) {
 		}
 	}
 	s.fails(mode(after, hook.OnRoleChange), "exit status 1")
-	if want := "pre_fence: pre_fence: c failover 2 2 1 " + s.address(1) + " 0 - 0"; !slices.Contains(before, want) {
+	if want := "pre_fence: pre_fence: c failover 2 2 1 " + s.address(1) + " 2 " + s.address(2) + " 0"; !slices.Contains(before, want) {
 		t.Errorf("%q is not among %q", want, before)
 	}
 	if want := "post_promote: post_promote: c failover 2 2 1 " + s.address(1) + " 2 " + s.address(2) + " 2"; !strings.Contains(s.said(), want) {
@@ -63,7 +65,8 @@ func TestHooksAreToldOfAFailover(t *testing.T) {
 	said.Operation = op
 	s.fails(mode(after, hook.TriggerFunc), "nowhere")
 	s.Executor = s.executor(func(n *Node) { n.Trigger = s.database(t, n.Port, "template1") })
-	s.cfg.Hooks, s.cfg.Record = hook.Config{TriggerFunc: "switched"}, func() *record.Cluster { return said }
+	s.cfg.Hooks = hook.Config{TriggerFunc: "switched"}
+	told()
 	s.fails(mode(after, hook.TriggerFunc), "switched") // which is in another database
 }
 

@@ -46,8 +46,12 @@ type Config struct {
 	Now       func() time.Duration
 	Addresses Addresses
 	Hooks     hook.Config
-	// Record is what the log says of the cluster now; hooks are told of it. nil where there are none.
+	// Record is what the log says of the cluster now; hooks are told of it. nil where no hook is run.
 	Record func() *record.Cluster
+	// Changed is closed at the next change of Record, and Confirm is nil when a majority, asked after the call,
+	// took this member for the leader. They go with Record.
+	Changed func() <-chan struct{}
+	Confirm func(context.Context) error
 	// Progress is called with each line that a long action writes; from another goroutine than Do's,
 	// never after Do has returned. May be nil.
 	Progress func(a decide.Action, line string)
