@@ -175,12 +175,29 @@ func (p *Picture) orderable(o Order) (finding, error) {
 		return finding{}, fmt.Errorf("%s %d is under way (%s)", r.Operation.Kind, r.Operation.ID, r.Operation.Step)
 	case p.primary() == nil:
 		return finding{}, fmt.Errorf("node %d, the primary of epoch %d, is not configured any more", r.Epoch.Primary, r.Epoch.Number)
-	case o.Node != 0 && r.Tasks[o.Node] != nil:
+	case o.Node != 0 && r.Tasks[o.Node] != nil && !p.rests(r.Tasks[o.Node]):
 		return finding{}, fmt.Errorf("%s %d of node %d is under way", r.Tasks[o.Node].Kind, r.Tasks[o.Node].ID, o.Node)
 	case o.By == "":
 		return finding{}, errors.New("the order does not say whose it is")
 	}
 	return p.find(), nil
+}
+
+// rests says whether an automatic task has touched nothing: it may wait for minutes, because the ones before it
+// failed. A leader that has just come finds it at the same step.
+func (p *Picture) rests(task *record.Operation) bool {
+	return task.Step == record.Intent && p.automatic(task)
+}
+
+// MakeRoom ends an automatic task that rests, for an order about the same node; nil when none is there. It is to
+// be committed before the order's own entry. Whoever dies between the two leaves the node to the next
+// automatic task.
+func MakeRoom(p Picture, o Order) *record.Entry {
+	task := p.Record.Tasks[o.Node]
+	if task == nil || !p.rests(task) {
+		return nil
+	}
+	return p.end(task, record.Undone, fmt.Sprintf("%s gave an order about node %d before anything was done", o.By, o.Node)).Entry
 }
 
 // orderableNode is orderable for an order about one node, which it finds.

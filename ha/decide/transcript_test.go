@@ -266,6 +266,10 @@ func (w *world) order(f []string) {
 		fmt.Fprintf(w.out, "! refused: %v\n", err)
 		return
 	}
+	if room := MakeRoom(w.p, o); room != nil {
+		fmt.Fprintf(w.out, "> room is made for the order\n")
+		w.apply(*room)
+	}
 	fmt.Fprintf(w.out, "> %s by %s: %s\n", e.Begin.Operation.Kind, e.Begin.Operation.By, e.Begin.Operation.Why)
 	w.apply(e)
 }

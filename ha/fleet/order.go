@@ -161,6 +161,12 @@ func (f *Fleet) command(ctx context.Context, q request) (record.Operation, error
 		if q.Trial {
 			return op, nil
 		}
+		if room := decide.MakeRoom(p, q.Order); room != nil {
+			if err := f.parts.Log.Propose(ctx, *room); err != nil && !errors.Is(err, record.ErrStale) {
+				return record.Operation{}, err
+			}
+			continue
+		}
 		err = f.parts.Log.Propose(ctx, entry)
 		if err == nil || !errors.Is(err, record.ErrStale) || ctx.Err() != nil {
 			return op, err
