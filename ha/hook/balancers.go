@@ -31,6 +31,8 @@ type instance struct {
 	// has are the nodes that it has in rotation; nil: not known. asked is when it was asked for it.
 	has   map[string]bool
 	asked time.Time
+	// open are those that it may have or not, because it has no list.
+	open map[string]bool
 }
 
 const (
@@ -62,14 +64,18 @@ func NewBalancers(instances, nodes []string, token string) (*Balancers, error) {
 }
 
 // Step tells every load balancer what it does not know yet of rotation, "host:port" each, and returns when
-// all have answered or have not within a second for each call. Call it at once when the rotation changed and
-// every few seconds. The error names who did not answer.
-func (b *Balancers) Step(ctx context.Context, rotation []string) error {
+// all have answered or have not within a second for each call. Of the nodes in spared nobody is told that they
+// have left: it is not known. Call it at once when the rotation changed and every few seconds. The error names
+// who did not answer.
+//
+// Leaders alone do this. One that dies here leaves the rest to the next one, which asks for the lists anew; one
+// that wakes late may say what was right when it fell asleep, until the next one asks again.
+func (b *Balancers) Step(ctx context.Context, rotation, spared []string) error {
 	errs := make([]error, len(b.instances))
 	var wg sync.WaitGroup
 	for i, to := range b.instances {
 		wg.Go(func() {
-			if err := b.tell(ctx, to, rotation); err != nil {
+			if err := b.tell(ctx, to, rotation, spared); err != nil {
 				to.has = nil
 				errs[i] = fmt.Errorf("load balancer %s: %w", to.address, err)
 			}
@@ -79,26 +85,35 @@ func (b *Balancers) Step(ctx context.Context, rotation []string) error {
 	return errors.Join(errs...)
 }
 
-func (b *Balancers) tell(ctx context.Context, to *instance, rotation []string) error {
+func (b *Balancers) tell(ctx context.Context, to *instance, rotation, spared []string) error {
 	if to.has == nil || time.Since(to.asked) >= askAgain {
 		if err := b.list(ctx, to); err != nil {
 			return err
 		}
 	}
-	// First those who come, so that it never has nobody in between.
+	// First those who come, so that it never has nobody in between. Who may be there already is taken out
+	// first, one at a time: what another kind of load balancer makes of a second entry is not known.
 	for _, node := range rotation {
-		if !to.has[node] {
-			if _, err := b.call(ctx, to, "add", node); err != nil {
-				return err
-			}
-			to.has[node] = true
+		if to.has[node] {
+			continue
 		}
-	}
-	for _, node := range b.nodes {
-		if to.has[node] && !slices.Contains(rotation, node) {
+		if to.open[node] {
 			if _, err := b.call(ctx, to, "delete", node); err != nil {
 				return err
 			}
+		}
+		if _, err := b.call(ctx, to, "add", node); err != nil {
+			return err
+		}
+		delete(to.open, node)
+		to.has[node] = true
+	}
+	for _, node := range b.nodes {
+		if (to.open[node] || to.has[node]) && !slices.Contains(rotation, node) && !slices.Contains(spared, node) {
+			if _, err := b.call(ctx, to, "delete", node); err != nil {
+				return err
+			}
+			delete(to.open, node)
 			delete(to.has, node)
 		}
 	}
@@ -108,31 +123,31 @@ func (b *Balancers) tell(ctx context.Context, to *instance, rotation []string) e
 // errNoList is of a load balancer that does not say what it has.
 var errNoList = errors.New("it has no list")
 
-// list asks a load balancer what it has. From one that does not say, everybody is taken out once.
+// list asks a load balancer what it has. With one that does not say, what it acknowledged stays believed until a
+// call to it fails; then it may have anybody.
 func (b *Balancers) list(ctx context.Context, to *instance) error {
-	to.has, to.asked = nil, time.Now()
+	to.asked = time.Now()
 	body, err := b.call(ctx, to, "list", "")
-	if err != nil && !errors.Is(err, errNoList) {
-		return err
-	}
-	has := map[string]bool{}
-	if err != nil {
-		for _, node := range b.nodes {
-			if _, err := b.call(ctx, to, "delete", node); err != nil {
-				return err
-			}
-		}
-		to.has = has
+	switch {
+	case errors.Is(err, errNoList) && to.has != nil:
 		return nil
+	case errors.Is(err, errNoList):
+		to.has, to.open = map[string]bool{}, map[string]bool{}
+		for _, node := range b.nodes {
+			to.open[node] = true
+		}
+		return nil
+	case err != nil:
+		return err
 	}
 	var listed map[string]json.RawMessage
 	if err := json.Unmarshal(body, &listed); err != nil {
 		return fmt.Errorf("its list is not JSON: %w", err)
 	}
+	to.has, to.open = map[string]bool{}, nil
 	for node := range listed {
-		has[node] = true
+		to.has[node] = true
 	}
-	to.has = has
 	return nil
 }
 

@@ -89,7 +89,7 @@ func TestLoadBalancersAreToldOnlyWhatChanged(t *testing.T) {
 	}
 	step := func(when string, rotation []string, want, wantPlain []string) {
 		t.Helper()
-		if err := b.Step(t.Context(), rotation); err != nil {
+		if err := b.Step(t.Context(), rotation, nil); err != nil {
 			t.Errorf("%s: %v", when, err)
 		}
 		if got := old.said(); !slices.Equal(got, want) {
@@ -100,12 +100,12 @@ func TestLoadBalancersAreToldOnlyWhatChanged(t *testing.T) {
 		}
 	}
 	step("at first", []string{"h2:2", "h3:3"}, []string{"add h3:3", "delete h1:1"},
-		[]string{"delete h1:1", "delete h2:2", "delete h3:3", "add h2:2", "add h3:3"})
+		[]string{"delete h2:2", "add h2:2", "delete h3:3", "add h3:3", "delete h1:1"})
 	step("quiet", []string{"h2:2", "h3:3"}, nil, nil)
 	step("a change", []string{"h1:1", "h3:3"}, []string{"add h1:1", "delete h2:2"}, []string{"add h1:1", "delete h2:2"})
 	// One that was away, and was restarted meanwhile.
 	old.set(func() { old.status = http.StatusServiceUnavailable })
-	if err := b.Step(t.Context(), []string{"h3:3"}); err == nil || !strings.Contains(err.Error(), "503") || strings.Contains(err.Error(), "secret") {
+	if err := b.Step(t.Context(), []string{"h3:3"}, nil); err == nil || !strings.Contains(err.Error(), "503") || strings.Contains(err.Error(), "secret") {
 		t.Errorf("while it is away: %v", err)
 	}
 	if got := plain.said(); !slices.Equal(got, []string{"delete h1:1"}) {
@@ -119,6 +119,58 @@ func TestLoadBalancersAreToldOnlyWhatChanged(t *testing.T) {
 	step("after a while", []string{"h3:3"}, []string{"add h3:3"}, nil)
 }
 
+// One that does not say what it has is told the whole rotation when that is not known, and not again.
+func TestALoadBalancerWithoutAListIsNeverEmptied(t *testing.T) {
+	plain := newBalancer(t, "h1:1", "h2:2")
+	plain.nothing = true
+	b, err := NewBalancers([]string{plain.address()}, []string{"h1:1", "h2:2", "h3:3"}, "a&b secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(when string, rotation, spared, want []string) {
+		t.Helper()
+		b.instances[0].asked = b.instances[0].asked.Add(-askAgain)
+		if err := b.Step(t.Context(), rotation, spared); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+		if got := plain.said(); !slices.Equal(got, want) {
+			t.Errorf("%s: told %q, want %q", when, got, want)
+		}
+	}
+	both := []string{"h1:1", "h2:2"}
+	step("at first", both, []string{"h3:3"}, []string{"delete h1:1", "add h1:1", "delete h2:2", "add h2:2"})
+	step("half a minute later", both, []string{"h3:3"}, nil)
+	step("one that was spared is out of the rotation", both, nil, []string{"delete h3:3"})
+	plain.set(func() { plain.status = http.StatusServiceUnavailable })
+	b.instances[0].asked = b.instances[0].asked.Add(-askAgain)
+	if err := b.Step(t.Context(), both, nil); err == nil {
+		t.Error("it was away, and nobody noticed")
+	}
+	plain.set(func() { plain.status = 0 })
+	step("it was away", both, nil, []string{"delete h1:1", "add h1:1", "delete h2:2", "add h2:2", "delete h3:3"})
+	step("half a minute after that", both, nil, nil)
+}
+
+func TestNobodyIsTakenOutWhoIsSpared(t *testing.T) {
+	old := newBalancer(t, "h1:1", "h2:2")
+	b, err := NewBalancers([]string{old.address()}, []string{"h1:1", "h2:2", "h3:3"}, "a&b secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ rotation, spared, want []string }{
+		{nil, []string{"h1:1", "h2:2", "h3:3"}, nil},
+		{[]string{"h3:3"}, []string{"h1:1"}, []string{"add h3:3", "delete h2:2"}},
+		{[]string{"h3:3"}, nil, []string{"delete h1:1"}},
+	} {
+		if err := b.Step(t.Context(), c.rotation, c.spared); err != nil {
+			t.Error(err)
+		}
+		if got := old.said(); !slices.Equal(got, c.want) {
+			t.Errorf("rotation %q, spared %q: told %q, want %q", c.rotation, c.spared, got, c.want)
+		}
+	}
+}
+
 func TestTheTokenIsNowhereToBeRead(t *testing.T) {
 	away := newBalancer(t)
 	address := away.address()
@@ -129,7 +181,7 @@ func TestTheTokenIsNowhereToBeRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = b.Step(t.Context(), []string{"h1:1"})
+	err = b.Step(t.Context(), []string{"h1:1"}, nil)
 	if err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "302") || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "a%26b") {
 		t.Error(err)
 	}

@@ -214,8 +214,23 @@ func (s *setup) balancers() (*hook.Balancers, error) {
 func (c *cluster) balancerKeeper(balancers *hook.Balancers) func(context.Context) {
 	var last string
 	return func(ctx context.Context) {
-		c.grumble(ctx, &last, "a load balancer of cstlb_list does not know the rotation", balancers.Step(ctx, c.member.parts.Agent.Backends(c.name)))
+		rotation := c.member.parts.Agent.Backends(c.name)
+		spared := unseen(c.snapshot(), func(id topology.NodeID) bool { return c.member.fleet.Elsewhere(c.name, id) })
+		c.grumble(ctx, &last, "a load balancer of cstlb_list does not know the rotation", balancers.Step(ctx, rotation, spared))
 	}
+}
+
+// unseen are the addresses of the nodes of which it is not known whether they take reads: this member does not
+// reach them, and others may, or it reaches none. Its own network must not empty the load balancers.
+func unseen(s ha.Snapshot, elsewhere func(topology.NodeID) bool) (list []string) {
+	blind := !slices.ContainsFunc(s.Nodes, func(n ha.NodeStatus) bool { return n.Failures == 0 && !n.LastSeen.IsZero() })
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if lost := n.Health == topology.Down || n.Health == topology.HealthUnknown; lost && (blind || elsewhere(n.ID)) {
+			list = append(list, n.Address())
+		}
+	}
+	return list
 }
 
 // heartbeatKeeper makes the heartbeat's table once, where that is permitted.
