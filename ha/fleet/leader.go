@@ -42,7 +42,7 @@ func (f *Fleet) lead(ctx context.Context, term uint64) error {
 	f.following.Unlock()
 	state, _ := f.follow()
 	f.remember()
-	r := &reign{seats: map[string]*seat{}, levels: map[string]levelSaid{}, sworn: map[string]bool{}, front: front{since: Now() + f.cfg.Terms.Wait()}}
+	r := &reign{seats: map[string]*seat{}, levels: map[string]levelSaid{}, sworn: map[string]bool{}, front: front{since: Now() + f.frontTerms().Wait()}}
 	for _, m := range f.parts.Log.Members() {
 		r.sworn[m.Identity] = true // the barrier has passed, and nobody is added before the reign is set
 	}
@@ -248,7 +248,7 @@ func (f *Fleet) receive(ctx context.Context, from string, r *report) (reply, err
 		for name, s := range reign.seats {
 			blind = blind || s.blind(from, clusterOf(state, name).Epoch.Primary, now-f.cfg.Terms.Length)
 		}
-		answer.Front = reign.front.choose(claim{from, r.Front, blind}, now, f.cfg.Terms.Wait())
+		answer.Front = reign.front.choose(claim{from, r.Front, blind, r.FrontLapsed}, now, f.frontTerms().Wait())
 	}
 	for name, ticket := range tickets {
 		if granted, ok := reign.seats[name].grantor.Grant(ticket, clusterOf(state, name)); ok {

@@ -240,7 +240,9 @@ func (f *Fleet) compose(seen map[string][]Seen) *report {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.number++
-	r := &report{Version: reportVersion, Level: record.Level, Number: f.number, Witness: f.cfg.Witness, Front: Now() < f.frontUntil, Clusters: map[string]*share{}}
+	now := Now()
+	r := &report{Version: reportVersion, Level: record.Level, Number: f.number, Witness: f.cfg.Witness,
+		Front: now < f.frontUntil, FrontLapsed: f.frontLapsed(now), Clusters: map[string]*share{}}
 	for _, c := range f.clusters {
 		request := c.holder.Ask(Now())
 		r.Birth = request.Birth
@@ -258,7 +260,7 @@ func (f *Fleet) take(answer reply, sent time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if answer.Front {
-		f.frontUntil = max(f.frontUntil, sent+f.cfg.Terms.Length)
+		f.frontUntil = max(f.frontUntil, sent+f.frontTerms().Length)
 	}
 	for _, c := range f.clusters {
 		c.learnAge(answer.Epochs[c.Name], sent)

@@ -33,8 +33,10 @@ type report struct {
 	Birth   uint64 `json:"birth"`
 	Number  uint64 `json:"number"`
 	Witness bool   `json:"witness,omitempty"`
-	// Front says that the member holds the members' own address.
-	Front bool `json:"front,omitempty"`
+	// Front says that the member holds the members' own address, FrontLapsed how long ago it held it last; 0
+	// when it does, or never did.
+	Front       bool          `json:"front,omitempty"`
+	FrontLapsed time.Duration `json:"front_lapsed,omitempty"`
 	// Clusters are by name.
 	Clusters map[string]*share `json:"clusters"`
 }
@@ -73,7 +75,7 @@ type Seen struct {
 type reply struct {
 	Version int                    `json:"version"`
 	Leases  map[string]lease.Reply `json:"leases,omitempty"`
-	// Front gives the member the members' own address, for a lease's length.
+	// Front gives the member the members' own address, for frontLeases.
 	Front bool `json:"front,omitempty"`
 	// Epochs are the epochs that the leader goes by, by cluster.
 	Epochs map[string]epochAge `json:"epochs,omitempty"`
@@ -111,6 +113,9 @@ func decodeReport(body []byte) (*report, error) {
 	}
 	if r.Version != reportVersion {
 		return nil, fmt.Errorf("a report of version %d came, and this member reads version %d", r.Version, reportVersion)
+	}
+	if r.FrontLapsed < 0 || r.FrontLapsed > maxAge {
+		return nil, fmt.Errorf("%w: its hold on the members' address lapsed %v ago", errReport, r.FrontLapsed)
 	}
 	if len(r.Clusters) > maxClusters {
 		return nil, fmt.Errorf("%w: %d clusters", errReport, len(r.Clusters))

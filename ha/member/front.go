@@ -36,7 +36,7 @@ func (m *Member) mind(ctx context.Context) {
 	last := ""
 	for ctx.Err() == nil {
 		duty := vip.Leave
-		if m.fleet.Front() {
+		if m.fleet.Front(0) {
 			duty = vip.Hold
 		}
 		text := ""
