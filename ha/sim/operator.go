@@ -91,6 +91,10 @@ func (w *world) remedy(p decide.Picture) (record.Entry, error) {
 		}
 	}
 	o.Node = 0
+	if w.now > w.plan.end+operatorLooks+15*time.Second { // what was ordered before was begun and came to nothing, too
+		o.Accept = record.AcceptLoss
+		return decide.NewFailover(p, o)
+	}
 	e, err := decide.NewFailover(p, o)
 	if err == nil {
 		return e, nil
@@ -98,10 +102,6 @@ func (w *world) remedy(p decide.Picture) (record.Entry, error) {
 	o.Node = p.Record.Epoch.Primary
 	if e, again := decide.NewRestart(p, o); again == nil {
 		return e, nil
-	}
-	if w.now > w.plan.end+operatorLooks+15*time.Second {
-		o.Node, o.Accept = 0, record.AcceptLoss
-		return decide.NewFailover(p, o)
 	}
 	return e, err
 }
