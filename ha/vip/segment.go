@@ -26,7 +26,12 @@ type Announcement struct {
 	// MAC is who has the address. Nil: this host's Interface. Another one speaks for a host that has no
 	// tool to do it; a switch that inspects ARP may not let that through.
 	MAC net.HardwareAddr
+	// While, unless nil, is asked before each frame: after it said no, none is sent.
+	While func() bool
 }
+
+// errOver is why nothing was sent when While said no.
+var errOver = errors.New("the address is not this host's any more")
 
 // Send tells the segment five times within a second. It returns after the last time, with an error
 // when none could be sent; the first is out at once.
@@ -45,10 +50,14 @@ func (a Announcement) Send(ctx context.Context) error {
 	var last error
 	sent := 0
 	for _, at := range repeats() {
-		if sleep(ctx, time.Until(begin.Add(at))) != nil {
+		if sleep(ctx, time.Until(begin.Add(at))) != nil || errors.Is(last, errOver) {
 			break
 		}
 		for _, frame := range frames {
+			if a.While != nil && !a.While() {
+				last = errOver
+				break
+			}
 			if err := s.send(frame); err != nil {
 				last = err
 				continue
