@@ -115,8 +115,13 @@ func (v *VIPs) Step(ctx context.Context, w Wanted) (done []vip.Action, err error
 		list := make([]outcome, len(plan))
 		outcomes[address] = list
 		acting.Go(func() {
+			stuck := false
 			for i, a := range plan {
+				if a.Verb == vip.Take && stuck {
+					break // see due
+				}
 				list[i] = outcome{a, v.act(ctx, v.place(w, a, hosts[a.Host]), a.Verb, seen[a.Host])}
+				stuck = stuck || a.Verb == vip.Drop && list[i].err != nil
 			}
 		})
 	}
@@ -124,6 +129,9 @@ func (v *VIPs) Step(ctx context.Context, w Wanted) (done []vip.Action, err error
 	var failed []error
 	for _, list := range outcomes {
 		for _, o := range list {
+			if o.Verb == "" {
+				break // not done
+			}
 			if v.note(o); o.err != nil {
 				failed = append(failed, o.err)
 			} else {
@@ -155,12 +163,18 @@ func (v *VIPs) note(o outcome) {
 }
 
 // due are the actions of a plan whose time has come, on hosts that answer, for each VIP in their order.
+//
+// While a VIP could not be taken off a host that answers and has it, nobody takes it: two hosts that answer
+// for one address are worse than one that should not. When the leader dies between the two actions, or one
+// wakes late, the next leader sees who has it, and the ratchets refuse the late one.
 func (v *VIPs) due(plan []vip.Action, seen map[string]vip.Sight) map[vip.VIP][]vip.Action {
-	now, due := v.e.cfg.Now(), map[vip.VIP][]vip.Action{}
+	now, due, stuck := v.e.cfg.Now(), map[vip.VIP][]vip.Action{}, map[vip.VIP]bool{}
 	for _, a := range plan {
 		last, announced := v.announced[a.VIP]
 		again := a.Verb == vip.Announce && announced && now-last < repeatEvery && len(due[a.VIP]) == 0
-		if seen[a.Host].Known && !again && now >= v.setbacks[bare(a)].until {
+		waits := now < v.setbacks[bare(a)].until
+		stuck[a.VIP] = stuck[a.VIP] || a.Verb == vip.Drop && waits
+		if seen[a.Host].Known && !again && !waits && !(a.Verb == vip.Take && stuck[a.VIP]) {
 			due[a.VIP] = append(due[a.VIP], a)
 		}
 	}

@@ -407,6 +407,45 @@ func TestAnAccountWithoutRightsSaysWhatItNeeds(t *testing.T) {
 	}
 }
 
+// A host answers, and lets nobody take the address off it.
+func TestNobodyTakesAVIPThatStaysOnAHostThatAnswers(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip("this test needs setpriv: scripts/install-deps test installs it")
+	}
+	s := newSegment(t)
+	write, able, m := s.e.cfg.Addresses.Write, s.e.nodes[3], s.hosts[3]
+	m.ssh = sshlocal.ForTest(t, `ForceCommand exec nsenter --net=`+m.net+` setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "$SSH_ORIGINAL_COMMAND"`)
+	n := s.node(3)
+	n.Login, n.OSUser, n.Elevate = "nobody", "nobody", nil
+	s.e.nodes[3] = n
+	m.ip("addr", "add", write.Addr().String()+"/32", "dev", "eth0")
+	v := NewVIPs(s.e)
+	w := Wanted{Term: 1, Record: &record.Cluster{Epoch: record.Epoch{Number: 2, Primary: 1}, LastEpoch: 2}}
+	onlyRead := func(done []vip.Action) bool {
+		return !slices.ContainsFunc(done, func(a vip.Action) bool { return a.VIP == write })
+	}
+	if done, err := v.Step(t.Context(), w); err == nil || !onlyRead(done) {
+		t.Errorf("at first: %v, %v", done, err)
+	}
+	s.expect("at first", write, 3)
+	for range 2 { // the drop waits for its next try
+		if done, _ := v.Step(t.Context(), w); !onlyRead(done) {
+			t.Errorf("until the next try: %v", done)
+		}
+		s.expect("until the next try", write, 3)
+	}
+	s.e.nodes[3] = able
+	for end := time.Now().Add(patienceOfTests); !slices.Equal(s.on(write), []topology.NodeID{1}); {
+		if _, err := v.Step(t.Context(), w); err != nil || time.Now().After(end) {
+			t.Fatalf("once it can be taken off: on %v, %v", s.on(write), err)
+		}
+		if len(s.on(write)) > 1 {
+			t.Fatal("two hosts have it")
+		}
+	}
+}
+
 func TestOneAddressCannotBeBothVIPs(t *testing.T) {
 	if _, err := New(Config{Now: func() time.Duration { return 0 }, Addresses: Addresses{
 		Write: address(t, vip.Write, "10.98.0.40/24"), Read: address(t, vip.Read, "10.98.0.40/32")}}, zaptest.NewLogger(t)); err == nil {

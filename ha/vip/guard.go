@@ -74,10 +74,7 @@ func (g *Guard) hold(ctx context.Context, holds func() bool) error {
 	defer end()
 	switch now := time.Now(); {
 	case here == "" || g.taken.IsZero():
-		if here, err = g.local.add(g.vip, list); err != nil {
-			return fmt.Errorf("take %s: %w", g.vip, err)
-		}
-		if err := g.announce(ctx, holds, here); err != nil {
+		if err := g.local.Take(ctx, g.vip, holds); err != nil {
 			return err
 		}
 		g.taken, g.asked, g.again = time.Now(), time.Now(), true

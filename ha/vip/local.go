@@ -77,8 +77,9 @@ func whole[T any](list func() ([]T, error)) ([]T, error) {
 
 // Take puts a VIP on this host and announces it, also when it is there already. It returns when the
 // last announcement is out, after a second; the address works at once. An address that IPv6 duplicate
-// detection has put out of use, or that is on another interface than the named one, is put there anew.
-func (l *Local) Take(ctx context.Context, v VIP) error {
+// detection has put out of use, or that is on another interface than the named one, is put there anew. While
+// is asked before each frame, as in Announcement.
+func (l *Local) Take(ctx context.Context, v VIP, while func() bool) error {
 	list, err := l.Addresses()
 	if err != nil {
 		return fmt.Errorf("take %s: %w", v, err)
@@ -87,7 +88,7 @@ func (l *Local) Take(ctx context.Context, v VIP) error {
 	if err != nil {
 		return fmt.Errorf("take %s: %w", v, err)
 	}
-	return Announcement{Addr: v.Addr(), Interface: iface}.Send(ctx)
+	return Announcement{Addr: v.Addr(), Interface: iface, While: while}.Send(ctx)
 }
 
 func (l *Local) add(v VIP, list []Address) (iface string, err error) {

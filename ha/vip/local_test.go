@@ -54,7 +54,7 @@ func TestAClientFollowsTheVIP(t *testing.T) {
 			a.serve()
 			b.serve()
 			v := vipOf(t, prefix)
-			a.must(func() error { return local().Take(context.Background(), v) })
+			a.must(func() error { return local().Take(context.Background(), v, yes) })
 			await(t, "a's answer", func() bool { return client.reach(v.Addr()) == "a" })
 			for _, move := range [][2]*host{{a, b}, {b, a}, {a, b}} {
 				from, to := move[0], move[1]
@@ -65,7 +65,7 @@ func TestAClientFollowsTheVIP(t *testing.T) {
 				taken := make(chan error, 1)
 				began := time.Now()
 				go func() {
-					taken <- to.do(func() error { return local().Take(context.Background(), v) })
+					taken <- to.do(func() error { return local().Take(context.Background(), v, yes) })
 				}()
 				await(t, to.name+"'s answer", func() bool { return client.reach(v.Addr()) == to.name })
 				t.Logf("%s to %s: reached after %s", from.name, to.name, time.Since(began).Round(time.Millisecond))
@@ -75,7 +75,7 @@ func TestAClientFollowsTheVIP(t *testing.T) {
 			}
 			// The host that had it is dead to the network: nobody dropped anything.
 			b.must(func() error { return linkDown("eth0") })
-			a.must(func() error { return local().Take(context.Background(), v) })
+			a.must(func() error { return local().Take(context.Background(), v, yes) })
 			await(t, "a's answer", func() bool { return client.reach(v.Addr()) == "a" })
 		})
 	}
@@ -142,7 +142,7 @@ func TestAMemberSpeaksForAHostWithoutTools(t *testing.T) {
 			a.serve()
 			b.serve()
 			v := vipOf(t, prefix)
-			a.must(func() error { return local().Take(context.Background(), v) })
+			a.must(func() error { return local().Take(context.Background(), v, yes) })
 			await(t, "a's answer", func() bool { return client.reach(v.Addr()) == "a" })
 			a.must(func() error { return local().Drop(v) })
 			b.must(func() error { return put(v) })
@@ -251,7 +251,7 @@ func TestAnAddressThatFailedDuplicateDetectionIsTakenAnew(t *testing.T) {
 		return failed
 	})
 	a.must(func() error { return local().Drop(v) })
-	b.must(func() error { return local().Take(context.Background(), v) })
+	b.must(func() error { return local().Take(context.Background(), v, yes) })
 	await(t, "b's answer", func() bool { return client.reach(v.Addr()) == "b" })
 }
 
@@ -328,7 +328,7 @@ func TestWithoutAFittingInterfaceNothingIsDone(t *testing.T) {
 	t.Parallel()
 	a := newSegment(t, "a")[0]
 	v := vipOf(t, "192.168.56.40/24")
-	err := a.do(func() error { return local().Take(context.Background(), v) })
+	err := a.do(func() error { return local().Take(context.Background(), v, yes) })
 	if !errors.Is(err, ErrNoInterface) {
 		t.Fatalf("Take: %v", err)
 	}
@@ -338,7 +338,7 @@ func TestWithoutAFittingInterfaceNothingIsDone(t *testing.T) {
 		}
 	}
 	v.Interface = "eth7"
-	if err := a.do(func() error { return local().Take(context.Background(), v) }); !errors.Is(err, ErrNoInterface) || !strings.Contains(err.Error(), "eth7") {
+	if err := a.do(func() error { return local().Take(context.Background(), v, yes) }); !errors.Is(err, ErrNoInterface) || !strings.Contains(err.Error(), "eth7") {
 		t.Errorf("Take: %v", err)
 	}
 }
@@ -348,7 +348,7 @@ func TestMissingCapabilitiesSayWhatToDo(t *testing.T) {
 	a := newSegment(t, "a")[0]
 	v := vipOf(t, "10.99.0.40/24")
 	for name, try := range map[string]func() error{
-		"take":     func() error { return local().Take(context.Background(), v) },
+		"take":     func() error { return local().Take(context.Background(), v, yes) },
 		"announce": func() error { return Announcement{Addr: v.Addr(), Interface: "eth0"}.Send(context.Background()) },
 		"ask": func() error {
 			_, err := Holders(context.Background(), v.Addr(), "eth0", time.Second)

@@ -43,7 +43,7 @@ func (a Action) String() string { return fmt.Sprintf("%s %s on %s: %s", a.Verb, 
 // have to be done: it leaves every host that has it before it goes to another. A host that did not
 // answer cannot be told to drop; the VIP is taken nevertheless, and announced in any case, because
 // the announcements of whoever else has it may have come in between. When every host answers and
-// all is as wanted, the plan is empty.
+// all is as wanted, the plan is empty. A host that is seen under two names has it under both.
 func Plan(wants []Want, seen map[string]Sight) []Action {
 	var plan []Action
 	wants = slices.SortedFunc(slices.Values(wants), func(a, b Want) int {
@@ -58,6 +58,7 @@ func Plan(wants []Want, seen map[string]Sight) []Action {
 			switch held := s.Known && len(Held(w.VIP, s.Addresses)) > 0; {
 			case host == w.Holder:
 				holds = held
+			case held && same(w.VIP, s, seen[w.Holder]): // the same host by another name
 			case held:
 				dropped = host
 				plan = append(plan, Action{Drop, w.VIP, host, dropWhy(w)})
@@ -76,6 +77,18 @@ func Plan(wants []Want, seen map[string]Sight) []Action {
 		}
 	}
 	return plan
+}
+
+// same says whether two that have a VIP are one host: no two on its segment have one MAC.
+func same(v VIP, a, b Sight) bool {
+	for _, x := range Held(v, a.Addresses) {
+		for _, y := range Held(v, b.Addresses) {
+			if x.MAC != nil && slices.Equal(x.MAC, y.MAC) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func dropWhy(w Want) string {

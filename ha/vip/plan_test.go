@@ -49,6 +49,30 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+func TestAHostWithTwoNamesKeepsItsVIP(t *testing.T) {
+	v := VIP{Kind: Write, Cluster: "main", Prefix: netip.MustParsePrefix("10.0.0.40/24")}
+	at := func(mac string) Sight {
+		s := has("10.0.0.40/32")
+		for i := range s.Addresses {
+			s.Addresses[i].MAC, _ = net.ParseMAC(mac)
+		}
+		return s
+	}
+	for name, c := range map[string]struct {
+		a, b string
+		want int
+	}{
+		"one host":                 {"02:00:00:00:00:01", "02:00:00:00:00:01", 0},
+		"two hosts":                {"02:00:00:00:00:01", "02:00:00:00:00:02", 2},
+		"on interfaces without":    {"", "", 2},
+		"only one of them is seen": {"02:00:00:00:00:01", "", 2},
+	} {
+		if plan := Plan([]Want{{VIP: v, Holder: "a"}}, map[string]Sight{"a": at(c.a), "b": at(c.b)}); len(plan) != c.want {
+			t.Errorf("%s: %v", name, plan)
+		}
+	}
+}
+
 // Whoever carries a plan out, host by host, gets where he wants to be: one holder among those that
 // answer, and at no moment two of them; then the plan is empty.
 func TestAPlanCarriedOutIsTheLast(t *testing.T) {
