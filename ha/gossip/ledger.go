@@ -11,12 +11,13 @@ import (
 )
 
 // Bounds of a Ledger. An entry fits into one packet, so that a change need not wait for the next
-// full exchange; the number of keys that a member may add is below the number that it takes from
-// others, so that members which wrote apart from each other can still be joined.
+// full exchange. A ledger has no end: beyond maxEntries keys those are forgotten that were written longest ago,
+// on all members the same ones, because what comes from others is bounded as what is written here. Who was away
+// for so many changes does not hear of those. An encoding of a former build may have more entries.
 const (
-	MaxKey     = 128  // bytes
-	MaxValue   = 640  // bytes
-	maxWritten = 1024 // keys in a ledger beyond which Set refuses new ones
+	MaxKey     = 384 // bytes; the longest name of a host has 253
+	MaxValue   = 384 // bytes
+	maxEntries = 1024
 	maxMerged  = 8192 // entries in one encoding
 	maxAuthor  = maxName
 	// maxCount leaves room above what anybody can have counted to.
@@ -56,15 +57,13 @@ type Ledger struct {
 	mu      sync.Mutex
 	entries map[string]entry
 	count   uint64 // the highest seen
+	limit   int    // maxEntries
 }
 
 // NewLedger returns an empty ledger in which Set writes as author.
 func NewLedger(author string) *Ledger {
-	return &Ledger{author: author, entries: map[string]entry{}}
+	return &Ledger{author: author, entries: map[string]entry{}, limit: maxEntries}
 }
-
-// ErrLedgerFull is returned by Set for a new key when the ledger has no room.
-var ErrLedgerFull = errors.New("the fleet's ledger is full")
 
 // Set writes a key and returns the change as Merge reads it.
 func (l *Ledger) Set(key string, value []byte) ([]byte, error) {
@@ -85,16 +84,35 @@ func (l *Ledger) write(key string, e entry) ([]byte, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, known := l.entries[key]; !known && len(l.entries) >= maxWritten {
-		return nil, ErrLedgerFull
-	}
 	if l.count >= maxCount {
 		return nil, errors.New("write into the ledger: its count has no room left")
 	}
 	l.count++
 	e.count, e.author = l.count, l.author
 	l.entries[key] = e
+	l.forget()
 	return encodeEntries(map[string]entry{key: e}), nil
+}
+
+// forget drops the oldest entries beyond the limit. What one key had before is older than what it has, so what
+// was forgotten is not among the newest of any later union either: in whatever order ledgers are merged, the
+// same entries stay. Ledger.mu is held.
+func (l *Ledger) forget() {
+	if len(l.entries) <= l.limit {
+		return
+	}
+	keys := slices.SortedFunc(maps.Keys(l.entries), func(a, b string) int {
+		switch x, y := l.entries[a], l.entries[b]; {
+		case x.newer(y):
+			return 1
+		case y.newer(x):
+			return -1
+		}
+		return strings.Compare(a, b)
+	})
+	for _, key := range keys[:len(keys)-l.limit] {
+		delete(l.entries, key)
+	}
 }
 
 // Get returns the value of a key; false when it was never written or is deleted.
@@ -147,6 +165,8 @@ func (l *Ledger) Merge(encoded []byte) ([]string, error) {
 			changed = append(changed, key)
 		}
 	}
+	l.forget()
+	changed = slices.DeleteFunc(changed, func(key string) bool { _, there := l.entries[key]; return !there })
 	slices.Sort(changed)
 	return changed, nil
 }

@@ -19,6 +19,10 @@ func TestLedgersThatHaveMetAreEqual(t *testing.T) {
 		for i := range ledgers {
 			ledgers[i] = NewLedger(fmt.Sprint("m", i))
 		}
+		limit := rapid.SampledFrom([]int{1, 2, maxEntries}).Draw(t, "limit")
+		for _, l := range ledgers {
+			l.limit = limit
+		}
 		var changes [][]byte
 		member := rapid.IntRange(0, members-1)
 		key := rapid.SampledFrom([]string{"a", "b", "c"})
@@ -45,6 +49,7 @@ func TestLedgersThatHaveMetAreEqual(t *testing.T) {
 			case 4:
 				i := member.Draw(t, "disk lost")
 				ledgers[i] = NewLedger(fmt.Sprint("m", i))
+				ledgers[i].limit = limit
 			}
 		}
 		for _, i := range rapid.Permutation([]int{0, 1, 2, 3}).Draw(t, "first round") {
@@ -67,7 +72,7 @@ func TestLedgersThatHaveMetAreEqual(t *testing.T) {
 // Merging is commutative, associative and idempotent on whatever can be encoded.
 func TestMergingHasNoOrder(t *testing.T) {
 	one := rapid.Custom(func(t *rapid.T) map[string]entry {
-		return rapid.MapOfN(rapid.SampledFrom([]string{"a", "b"}), rapid.Custom(func(t *rapid.T) entry {
+		return rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c"}), rapid.Custom(func(t *rapid.T) entry {
 			e := entry{count: rapid.Uint64Range(0, 2).Draw(t, "count"), author: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "author")}
 			if e.deleted = rapid.Bool().Draw(t, "deleted"); !e.deleted {
 				e.value = rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "value")
@@ -75,14 +80,17 @@ func TestMergingHasNoOrder(t *testing.T) {
 			return e
 		}), 0, 2).Draw(t, "entries")
 	})
+	limit := maxEntries
 	join := func(t *rapid.T, all ...map[string]entry) string {
 		l := NewLedger("me")
+		l.limit = limit
 		for _, entries := range all {
 			merge(t, l, encodeEntries(entries))
 		}
 		return string(l.Encode())
 	}
 	rapid.Check(t, func(t *rapid.T) {
+		limit = rapid.SampledFrom([]int{1, 2, maxEntries}).Draw(t, "limit")
 		a, b, c := one.Draw(t, "a"), one.Draw(t, "b"), one.Draw(t, "c")
 		want := join(t, a, b, c)
 		for _, got := range []string{join(t, c, b, a), join(t, b, a, c), join(t, a, b, c, a, b, c), join(t, a, a, c, b)} {
@@ -151,14 +159,41 @@ func TestALedgerRefusesWhatDoesNotFit(t *testing.T) {
 	if len(change) > MaxMessage {
 		t.Errorf("the largest change has %d bytes and does not fit into a message of %d", len(change), MaxMessage)
 	}
-	for i := range maxWritten {
-		_, err = l.Set(fmt.Sprint(i), nil)
+}
+
+// An operator's word counts however many came before it, and everybody forgets the same ones.
+func TestALedgerForgetsWhatWasSaidLongestAgo(t *testing.T) {
+	a, b := NewLedger("a"), NewLedger("b")
+	set := func(key, value string) []byte {
+		t.Helper()
+		change, err := a.Set(key, []byte(value))
+		if err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+		return change
 	}
-	if err == nil {
-		t.Error("a ledger has no end")
+	first := set("0", "once")
+	if _, err := b.Merge(first); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := l.Set("0", []byte("again")); err != nil {
-		t.Errorf("a full ledger takes no change of what is there: %v", err)
+	for i := range maxEntries {
+		if i == maxEntries/2 {
+			set("0", "again")
+		}
+		set(fmt.Sprint("added ", i), "x")
+	}
+	if _, there := a.Get("added 0"); there || len(a.All()) != maxEntries {
+		t.Errorf("%d keys are kept, the oldest %v", len(a.All()), there)
+	}
+	if v, _ := a.Get("0"); string(v) != "again" {
+		t.Errorf("what was said anew is %q", v)
+	}
+	if changed, err := b.Merge(a.Encode()); err != nil || len(changed) != maxEntries || !bytes.Equal(a.Encode(), b.Encode()) {
+		t.Errorf("another member learns %d keys, %v", len(changed), err)
+	}
+	late := encodeEntries(map[string]entry{"added 0": {count: 2, author: "a", value: "x"}})
+	if changed, err := b.Merge(late); err != nil || len(changed) != 0 || len(b.All()) != maxEntries {
+		t.Errorf("what is forgotten changes %q when it comes again, %v", changed, err)
 	}
 }
 

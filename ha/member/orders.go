@@ -59,9 +59,20 @@ func (m *Member) saveLedger() {
 	}
 }
 
+// missed adds all keys when events were dropped since it was asked last, and says how many were by now: an order
+// can wait long for an address that does not answer, and what is said meanwhile is in the ledger alone.
+func missed(open map[string]bool, before, dropped uint64, ledger *gossip.Ledger) uint64 {
+	if dropped != before {
+		for key := range ledger.All() {
+			open[key] = true
+		}
+	}
+	return dropped
+}
+
 // hear follows the gossip: who comes and goes, and what operators say to other members.
 func (m *Member) hear(ctx context.Context) {
-	open := map[string]bool{} // keys of orders that are not obeyed yet
+	open, dropped := map[string]bool{}, m.gossip.Dropped() // open: keys of orders that are not obeyed yet
 	for key := range m.gossip.Ledger().All() {
 		open[key] = true
 	}
@@ -73,6 +84,10 @@ func (m *Member) hear(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-again.C:
+			if now := missed(open, dropped, m.gossip.Dropped(), m.gossip.Ledger()); now != dropped {
+				dropped = now
+				m.saveLedger()
+			}
 		case e := <-m.gossip.Events():
 			switch e.Kind {
 			case gossip.Joined, gossip.Departed:
