@@ -30,7 +30,8 @@ func (f *Fleet) frontTerms() lease.Terms {
 //
 // A holder that hears no leader gives it up when the lease has lapsed, unlike the leases of epochs, which go on
 // by proofs. A proof shows that no standby was promoted; nothing shows a member without a majority that the
-// others have not chosen a leader, who gives the address to one of them.
+// others have not chosen a leader, who gives the address to one of them. Between two voters its own vote would,
+// if it knew that no other voter has been agreed on since.
 type front struct {
 	holder string
 	until  time.Duration // when the holder has certainly given up
