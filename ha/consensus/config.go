@@ -30,7 +30,8 @@ type Config struct {
 	// run; nothing depends on that.
 	LeaderLease time.Duration
 	// SnapshotEvery is after how many entries the log is replaced by a snapshot, Trailing how many
-	// entries are kept nevertheless for members that are a little behind.
+	// entries are kept nevertheless for members that are a little behind. What is proposed takes two: see
+	// Propose.
 	SnapshotEvery, Trailing uint64
 }
 
@@ -42,7 +43,7 @@ func DefaultConfig(name string) Config {
 	return Config{
 		Name:      name,
 		Heartbeat: 700 * time.Millisecond, Election: 700 * time.Millisecond, LeaderLease: 350 * time.Millisecond,
-		SnapshotEvery: 1024, Trailing: 256,
+		SnapshotEvery: 2048, Trailing: 512,
 	}
 }
 

@@ -90,6 +90,9 @@ func (l *Log) Leader() peer.Member {
 		return peer.Member{}
 	}
 	address, id := up.node.LeaderWithID()
+	if id == up.store.id && l.mute(up.store) {
+		return peer.Member{}
+	}
 	return peer.Member{Name: nameOf(id), Address: string(address)}
 }
 
@@ -122,18 +125,24 @@ func text(s *string) string {
 }
 
 // Run reads the log and takes part until ctx ends. A leader hands over before it goes. An error is
-// one that this member cannot get over by itself: a file that cannot be read, or ErrNewer.
+// one that this member cannot get over by itself: a file that cannot be read, or ErrNewer; or that the
+// disk hangs when ctx ends. That write, and the goroutines that wait for it, it leaves behind.
 func (l *Log) Run(ctx context.Context) error {
 	stopping := make(chan struct{})
 	st, err := openStore(l.cfg.Dir, l.cfg.Name, stopping, l.log)
 	if err != nil {
 		return err
 	}
-	err = l.run(ctx, st, stopping)
-	if closing := st.close(); err == nil && closing != nil {
-		err = fmt.Errorf("close the fleet's log: %w", closing)
-	}
-	return err
+	st.bound = l.cfg.hangs()
+	ran := make(chan error, 1)
+	go func() {
+		err := l.run(ctx, st, stopping)
+		if closing := st.close(); err == nil && closing != nil {
+			err = fmt.Errorf("close the fleet's log: %w", closing)
+		}
+		ran <- err
+	}()
+	return l.end(ctx, st, ran)
 }
 
 func (l *Log) run(ctx context.Context, st *store, stopping chan struct{}) error {
@@ -166,7 +175,7 @@ func (l *Log) run(ctx context.Context, st *store, stopping chan struct{}) error 
 
 	select {
 	case <-ctx.Done():
-		l.handOver(node)
+		l.handOver(up)
 	case err = <-l.machine.failed:
 	}
 	cancel()
@@ -198,7 +207,7 @@ func (l *Log) startRaft(ctx context.Context, st *store, notify chan<- bool) (*ra
 		node, err := l.startAlone(conf, st, transport)
 		return node, nil, err
 	}
-	layer := &streams{own: st.id, address: l.cfg.Address, streams: l.link.Streams(), dial: l.dialer(ctx)}
+	layer := &streams{own: st.id, address: l.cfg.Address, streams: l.link.Streams(), hangs: st.hung.Load, dial: l.dialer(ctx)}
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: maxPool, Timeout: messageTime, Logger: logger,
 	})
@@ -265,8 +274,9 @@ func (l *Log) raftConfig(id raft.ServerID) *raft.Config {
 }
 
 // handOver lets another member lead before this one goes, if there is one and this one leads.
-func (l *Log) handOver(node *raft.Raft) {
-	if node.State() != raft.Leader || voters(node) < 2 {
+func (l *Log) handOver(up *running) {
+	node := up.node
+	if _, ok := l.leading(up); !ok || voters(node) < 2 {
 		return
 	}
 	node.LeadershipTransfer() // its future may never be answered; the state says enough
@@ -285,33 +295,49 @@ func (l *Log) handOver(node *raft.Raft) {
 	}
 }
 
-// watch passes on what raft says of leadership until ctx ends.
+// watch passes on what raft says of leadership, and the disk, until ctx ends. What is so now counts, not
+// what was said: that may have waited here since.
 func (l *Log) watch(ctx context.Context, up *running, notify <-chan bool, observed <-chan raft.Observation) {
 	for {
+		turned := up.store.turned.wait()
+		l.crown(up)
+		l.changed.fire()
 		select {
 		case <-ctx.Done():
 			return
 		case <-observed:
-		case leads := <-notify:
-			l.reign.end()
-			term, still := leading(up.node)
-			if leads && still {
-				l.reign.begin(term)
-				l.log.Info("this member leads", zap.Uint64("term", term))
-			} else if !leads {
-				l.log.Info("this member leads no more", zap.Uint64("term", up.node.CurrentTerm()))
-			}
+		case <-notify:
+		case <-turned:
 		}
-		l.changed.fire()
 	}
 }
 
-// leading is the term in which the node leads, for certain at some moment during the call: the term
+// crown begins and ends the reign. A member leads once in a term, so in the same one it is the same reign,
+// unless the disk has hung meanwhile.
+func (l *Log) crown(up *running) {
+	term, leads := l.leading(up)
+	if !leads {
+		term = 0
+	}
+	before := l.reign.now()
+	if term == before {
+		return
+	}
+	l.reign.end()
+	if leads {
+		l.reign.begin(term)
+		l.log.Info("this member leads", zap.Uint64("term", term))
+	} else {
+		l.log.Info("this member leads no more", zap.Uint64("term", before))
+	}
+}
+
+// leading is the term in which this member leads, for certain at some moment during the call: the term
 // changes only after the state, and is the same before and after it was read.
-func leading(node *raft.Raft) (term uint64, ok bool) {
-	term = node.CurrentTerm()
-	ok = node.State() == raft.Leader
-	return term, ok && node.CurrentTerm() == term
+func (l *Log) leading(up *running) (term uint64, ok bool) {
+	term = up.node.CurrentTerm()
+	ok = up.node.State() == raft.Leader && !l.mute(up.store)
+	return term, ok && up.node.CurrentTerm() == term
 }
 
 func servers(node *raft.Raft) []raft.Server { return node.GetConfiguration().Configuration().Servers }

@@ -71,7 +71,7 @@ func (l *Log) serve(ctx context.Context, node *raft.Raft) {
 // unknown.
 func (l *Log) ask(ctx context.Context, do func(*raft.Raft) error) error {
 	up := l.up.Load()
-	if up == nil || up.node.State() != raft.Leader {
+	if up == nil || up.node.State() != raft.Leader || l.mute(up.store) {
 		return l.notLeader()
 	}
 	j := &job{do: do, done: make(chan error, 1)}

@@ -78,7 +78,7 @@ func (l *Log) confirm(ctx context.Context) error {
 	if up == nil {
 		return l.notLeader()
 	}
-	term, ok := leading(up.node)
+	term, ok := l.leading(up)
 	if !ok {
 		return l.notLeader()
 	}
@@ -109,7 +109,7 @@ func (l *Log) confirm(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", errNoQuorum, ctx.Err())
 		}
 	}
-	if now, ok := leading(up.node); !ok || now != term {
+	if now, ok := l.leading(up); !ok || now != term {
 		return l.notLeader()
 	}
 	return nil

@@ -57,6 +57,10 @@ type store struct {
 	id       raft.ServerID
 	trouble  atomic.Pointer[string] // why writes fail; nil while they do not
 
+	bound  time.Duration // after which a write hangs; 0: never. Not changed once raft runs
+	hung   atomic.Bool   // the write under way hangs
+	turned *signal       // hung has changed
+
 	writing sync.Mutex // held while a change is made durable and then visible; guards broken
 	broken  error
 	spare   bool // the file holds bytes that only proved that there is space
@@ -70,7 +74,7 @@ type store struct {
 
 // openStore opens or makes the store of the member in the directory; an empty dir keeps it in memory.
 func openStore(dir, member string, stopping <-chan struct{}, log *zap.Logger) (*store, error) {
-	s := &store{log: log, stopping: stopping, values: map[string][]byte{}}
+	s := &store{log: log, stopping: stopping, turned: newSignal(), values: map[string][]byte{}}
 	if dir != "" {
 		db, err := openFile(dir)
 		if err != nil {
@@ -186,8 +190,10 @@ func (s *store) commit(change func(*bbolt.Tx) error) (err error) {
 	if s.db == nil || s.broken != nil {
 		return s.broken
 	}
+	ended := s.watched()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // bbolt reads by mmap; a dead disk faults
 	defer func() {
+		ended()
 		if fault := recover(); fault != nil {
 			err = fmt.Errorf("write the fleet's log: %v", fault)
 			s.db = nil // its locks may be held for good; the process's end frees them
@@ -197,12 +203,31 @@ func (s *store) commit(change func(*bbolt.Tx) error) (err error) {
 		}
 		s.report(err)
 	}()
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	var number int
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		number = tx.ID()
 		if err := s.proveSpace(tx.Bucket(memberBucket)); err != nil {
 			return err
 		}
 		return change(tx)
 	})
+	return s.certain(err, number)
+}
+
+// certain makes the error of a full disk one that does not pass when the transaction may be in the file all the
+// same. A file system that finds out only by a sync that it is full (btrfs, zfs) can fail that of the page by which
+// the transaction counts: after a restart its entries would be there, behind newer ones if any had been
+// written since.
+func (s *store) certain(err error, number int) error {
+	if !full(err) {
+		return err
+	}
+	shown := true
+	looking := s.db.View(func(tx *bbolt.Tx) error { shown = tx.ID() >= number; return nil })
+	if looking != nil || shown {
+		return fmt.Errorf("nobody knows whether it was written: %v", err) // not %w: space does not cure it
+	}
+	return err
 }
 
 // proveSpace makes a full disk stay full until there is space for more than the next few bytes:

@@ -37,6 +37,7 @@ type streams struct {
 	own     raft.ServerID
 	address string
 	streams *peer.Streams
+	hangs   func() bool // this member's disk does; see hang.go
 	dial    func(raft.ServerAddress, time.Duration) (*peer.Stream, raft.ServerID, error)
 }
 
@@ -65,7 +66,7 @@ func (s *streams) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &introduced{Stream: stream, own: s.own}, nil
+	return &introduced{Stream: stream, own: s.own, hangs: s.hangs}, nil
 }
 
 // Close implements net.Listener: all streams end.
@@ -79,6 +80,9 @@ func (s *streams) Addr() net.Addr { return address(s.address) }
 
 // Dial implements raft.StreamLayer.
 func (s *streams) Dial(at raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if s.hangs() {
+		return nil, errHangs
+	}
 	stream, id, err := s.dial(at, timeout)
 	if err != nil {
 		return nil, err
@@ -86,7 +90,21 @@ func (s *streams) Dial(at raft.ServerAddress, timeout time.Duration) (net.Conn, 
 	if err := introduce(stream, s.own, id, timeout); err != nil {
 		return nil, errors.Join(err, stream.Close())
 	}
-	return stream, nil
+	return &spoken{stream, s.hangs}, nil
+}
+
+// spoken is a dialled stream, on which a member asks the others for their following or their votes.
+type spoken struct {
+	*peer.Stream
+	hangs func() bool
+}
+
+// Write implements net.Conn.
+func (s *spoken) Write(b []byte) (int, error) {
+	if s.hangs() {
+		return 0, errHangs
+	}
+	return s.Stream.Write(b)
 }
 
 func introduce(stream *peer.Stream, own, want raft.ServerID, timeout time.Duration) error {
@@ -112,9 +130,10 @@ func introduce(stream *peer.Stream, own, want raft.ServerID, timeout time.Durati
 // that says nothing holds up nobody else.
 type introduced struct {
 	*peer.Stream
-	own  raft.ServerID
-	once sync.Once
-	err  error
+	own   raft.ServerID
+	hangs func() bool
+	once  sync.Once
+	err   error
 }
 
 // Read implements net.Conn.
@@ -127,6 +146,9 @@ func (i *introduced) Read(b []byte) (int, error) {
 }
 
 func (i *introduced) listen() error {
+	if i.hangs() {
+		return errHangs
+	}
 	if err := i.SetDeadline(time.Now().Add(introTime)); err != nil {
 		return err
 	}
