@@ -164,6 +164,11 @@ func (p *Picture) comingUp(w *work, n *Node) Plan {
 // left to an operator (second).
 func (p *Picture) stopSecond(w *work, n *Node) Plan {
 	if p.automatic(w.op) && !p.leftBehind(n) {
+		if mark := p.Record.Mark(n.ID); mark.Tries < p.Policy.MaxRepairs {
+			// Where voters do not reach it, nobody has looked at what it runs as (second), and it would be repaired again.
+			mark.Quarantine, mark.Tries = p.beside(n), p.Policy.MaxRepairs
+			return p.mark(n, mark, fmt.Sprintf("node %d: %s", n.ID, mark.Quarantine))
+		}
 		return p.end(w.op, record.Undone, fmt.Sprintf("node %d runs as a primary, and cstproxy did not promote it", n.ID))
 	}
 	if mark := p.Record.Mark(n.ID); !mark.Twin && p.twin(n) {

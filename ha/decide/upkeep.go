@@ -65,11 +65,7 @@ func (p *Picture) mark(n *Node, mark record.Mark, why string) Plan {
 // is stopped and repaired. One that somebody promoted by hand gets no write of ours and loses the
 // VIP, but is left alone: that somebody may have had a reason.
 func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
-	ours := p.leftBehind(n)
-	why := fmt.Sprintf("it runs as a primary on timeline %d beside node %d", n.Fact.History.Timeline, p.Record.Epoch.Primary)
-	if !ours {
-		why += "; cstproxy did not promote it"
-	}
+	ours, why := p.leftBehind(n), p.beside(n)
 	alarm := fmt.Sprintf("node %d: %s", n.ID, why)
 	twin := p.twin(n) && !mark.Twin
 	switch {
@@ -89,6 +85,15 @@ func (p *Picture) second(n *Node, mark record.Mark, f finding) Plan {
 		plan.Alarm = alarm
 	}
 	return plan
+}
+
+// beside says that a node runs as a primary beside the epoch's, and whose doing that is.
+func (p *Picture) beside(n *Node) string {
+	why := fmt.Sprintf("it runs as a primary on timeline %d beside node %d", n.Fact.History.Timeline, p.Record.Epoch.Primary)
+	if !p.leftBehind(n) {
+		why += "; cstproxy did not promote it"
+	}
+	return why
 }
 
 // twin says whether a node that runs as a primary is on a timeline with the number and the origin of
