@@ -35,10 +35,11 @@ func TestAPrimaryWhoseDiskHangsIsReplaced(t *testing.T) {
 	s.ends(oneEpochMore, idleClientsStay, operationsEnd)
 }
 
-// disk is a file system of one host's servers alone, which can stand still.
+// disk is a file system of one host's server or member alone, which can stand still.
 type disk struct {
-	t *testing.T
-	n *Node
+	t    *testing.T
+	h    *Host
+	path string
 	// thawer thaws it when its standard input ends, also when the test is killed: nothing can be
 	// unmounted before that.
 	thawer *exec.Cmd
@@ -52,9 +53,15 @@ func (n *Node) ownDisk(t *testing.T) *disk {
 	n.Host.must("make a disk", `truncate -s 1G /home/disk && mkfs.ext4 -q /home/disk && mkdir /run/disk && mount -o loop /home/disk /run/disk &&
 		cp -a /var/lib/postgresql/. /run/disk/ && chown postgres:postgres /run/disk && mount --move /run/disk /var/lib/postgresql`)
 	n.Start()
-	d := &disk{t: t, n: n}
+	return n.Host.leash(t, "/var/lib/postgresql", int(n.pid.Load()))
+}
+
+// leash makes a disk of a file system that a process of the host sees.
+func (h *Host) leash(t *testing.T, path string, pid int) *disk {
+	t.Helper()
+	d := &disk{t: t, h: h, path: path}
 	d.thawer = exec.Command("sh", "-c", "read -r _; exec fsfreeze --unfreeze .")
-	d.thawer.Dir = fmt.Sprintf("/proc/%d/root/var/lib/postgresql", n.pid.Load())
+	d.thawer.Dir = fmt.Sprintf("/proc/%d/root%s", pid, path)
 	d.thawer.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	var err error
 	if d.leash, err = d.thawer.StdinPipe(); err != nil {
@@ -69,7 +76,7 @@ func (n *Node) ownDisk(t *testing.T) *disk {
 
 func (d *disk) freeze() {
 	d.t.Helper()
-	d.n.Host.must("freeze the disk", "fsfreeze --freeze /var/lib/postgresql")
+	d.h.must("freeze the disk", "fsfreeze --freeze "+d.path)
 }
 
 // thaw may be called again.
