@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,11 +24,10 @@ func hang(t *testing.T, s *store) (release func()) {
 		ended <- s.commit(func(*bbolt.Tx) error { close(began); <-end; return nil })
 	}()
 	<-began
-	return func() {
-		t.Helper()
-		close(end)
-		must(t, <-ended)
-	}
+	var once sync.Once
+	release = func() { once.Do(func() { close(end); must(t, <-ended) }) }
+	t.Cleanup(release) // before the members are ended
+	return release
 }
 
 // mute waits until a member has noticed that its disk hangs.
