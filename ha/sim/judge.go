@@ -146,17 +146,21 @@ func (j *judge) promoting(n *node, epoch topology.Epoch) {
 			j.fail("I1", fmt.Sprintf("%s becomes primary of epoch %d while %s may route writes of epoch %d", n.name(), epoch, m.name, m.holder.Epoch()))
 		}
 	}
-	lost := j.missing(n.wal)
-	if j.accepted(epoch) { // from now on nobody has to have them; a success of the old epoch that comes later is another thing
-		for _, id := range lost {
-			delete(j.acks, id)
-		}
-		lost = nil
+	if j.accepted(epoch) {
+		j.forgive(n)
 	}
-	if j.strict() && len(lost) > 0 {
+	if lost := j.missing(n.wal); j.strict() && len(lost) > 0 {
 		j.fail("I2", fmt.Sprintf("%s becomes primary of epoch %d without %d acknowledged writes, the first is %d", n.name(), epoch, len(lost), lost[0]))
 	}
 	j.primaries[epoch], j.newest = n, max(j.newest, epoch)
+}
+
+// forgive takes the writes that an operator gave up with n: from now on nobody has to have them. A success of the
+// old epoch that comes later is another thing.
+func (j *judge) forgive(n *node) {
+	for _, id := range j.missing(n.wal) {
+		delete(j.acks, id)
+	}
 }
 
 // outdated says whether the record has gone on without the promotion that is being executed: a
@@ -280,6 +284,9 @@ func (j *judge) committed(change stateChange) {
 	}
 	if a := e.Advance; a != nil {
 		w.strikeAt(a.To.Step, a.From)
+		if n := w.node(a.To.Candidate); n != nil && n.primary && a.To.Step == record.Promote && a.To.Accept == record.AcceptLoss {
+			j.forgive(n) // it was promoted by hand, and promoting is not called
+		}
 	}
 	if e.Begin != nil {
 		w.strikeAt(record.Intent, 0)

@@ -93,7 +93,7 @@ func (w *world) remedy(p decide.Picture) (record.Entry, error) {
 	o.Node = 0
 	if w.now > w.plan.end+operatorLooks+15*time.Second { // what was ordered before was begun and came to nothing, too
 		o.Accept = record.AcceptLoss
-		return decide.NewFailover(p, o)
+		return w.lastRemedy(p, o)
 	}
 	e, err := decide.NewFailover(p, o)
 	if err == nil {
@@ -102,6 +102,21 @@ func (w *world) remedy(p decide.Picture) (record.Entry, error) {
 	o.Node = p.Record.Epoch.Primary
 	if e, again := decide.NewRestart(p, o); again == nil {
 		return e, nil
+	}
+	return e, err
+}
+
+// lastRemedy accepts the loss, and where that is refused it names one node after the other.
+func (w *world) lastRemedy(p decide.Picture, o decide.Order) (record.Entry, error) {
+	e, err := decide.NewFailover(p, o)
+	for _, n := range w.nodes {
+		if err == nil {
+			break
+		}
+		o.Node = n.id
+		if named, again := decide.NewFailover(p, o); again == nil {
+			return named, nil
+		}
 	}
 	return e, err
 }
