@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
@@ -145,8 +144,16 @@ func TestAMemberAloneLeadsHoweverSlowItsDisk(t *testing.T) {
 	l := alone(t, cfg)
 	awaitLeader(t, l)
 	release := hang(t, l.up.Load().store)
-	for l.Trouble() == "" {
-		time.Sleep(10 * time.Millisecond)
+	for ctx := within(t); ; {
+		changed := l.Changed()
+		if l.Trouble() != "" {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatal("it does not say that its disk hangs")
+		}
 	}
 	if err := l.VerifyQuorum(within(t)); err != nil || l.Leader().Name != "m1" {
 		t.Errorf("%q leads, %v", l.Leader().Name, err)
